@@ -1,0 +1,227 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sirupsen/logrus"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Config says how to reach NATS. The zero value connects to nats://127.0.0.1:4222.
+type Config struct {
+	// Name is shown by NATS monitoring. Default "cloudburst".
+	Name string
+	// URL is one or more server URLs, separated by commas. Ignored with Server.
+	URL string
+	// Server is an embedded server to connect to inside the process.
+	Server *Server
+	// Creds is the path of a credentials file; empty for none.
+	Creds string
+	// TLSCA, TLSCert and TLSKey are paths of PEM files; empty for the system's
+	// roots and no client certificate.
+	TLSCA, TLSCert, TLSKey string
+	// Timeout bounds every request to the server. Default 5 s.
+	Timeout time.Duration
+	// Topology says how streams and buckets are made.
+	Topology Topology
+	// Log is told of lost and regained connections. Nil is silent.
+	Log *logrus.Entry
+}
+
+// A Broker is one process's connection to the platform. It is safe for
+// concurrent use. Close ends it.
+type Broker struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	mux     *mux
+	timeout time.Duration
+	topo    Topology
+	observe observer
+
+	mu          sync.Mutex    // guards what follows
+	reconnected []func()      // called after every reconnect
+	again       chan struct{} // closed at the next reconnect
+}
+
+// Connect dials NATS and returns once the connection stands.
+func Connect(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	b := &Broker{timeout: cfg.Timeout, topo: cfg.Topology.withDefaults(), observe: observer{cfg.Log}, again: make(chan struct{})}
+	opts, err := b.options(cfg)
+	if err != nil {
+		return nil, err
+	}
+	url := cfg.URL
+	if url == "" {
+		url = nats.DefaultURL
+	}
+	if cfg.Server != nil {
+		url = ""
+	}
+	b.nc, err = nats.Connect(url, opts...)
+	if err != nil {
+		return nil, &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: url, Msg: err.Error() + "; is a server running there? `cloudburst server` starts one", Err: err}
+	}
+	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout)); err != nil {
+		b.nc.Close()
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	if b.mux, err = newMux(b.nc, cfg.Timeout); err != nil {
+		b.nc.Close()
+		return nil, fmt.Errorf("open reply inbox: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// Close flushes what was published and ends the connection. Requests under way
+// return an error.
+func (b *Broker) Close() {
+	// Bounded: a server that is gone must not hold up the caller.
+	if err := b.nc.FlushTimeout(time.Second); err != nil {
+		b.observe.closedUnflushed(err)
+	}
+	b.mux.stop()
+	b.nc.Close()
+}
+
+// Conn returns the NATS connection, for what the platform has no words for.
+func (b *Broker) Conn() *nats.Conn { return b.nc }
+
+// JetStream returns the JetStream context of the connection.
+func (b *Broker) JetStream() jetstream.JetStream { return b.js }
+
+// onReconnect has fn called after every reconnect, from a goroutine of the
+// NATS client: fn must not block. The returned func ends that.
+func (b *Broker) onReconnect(fn func()) (cancel func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reconnected = append(b.reconnected, fn)
+	i := len(b.reconnected) - 1
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.reconnected[i] = nil
+	}
+}
+
+// epoch returns a channel that is closed at the next reconnect.
+func (b *Broker) epoch() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.again
+}
+
+func (b *Broker) options(cfg Config) ([]nats.Option, error) {
+	name := cfg.Name
+	if name == "" {
+		name = "cloudburst"
+	}
+	opts := []nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.observe.reconnected()
+			b.mu.Lock()
+			fns := append([]func(){}, b.reconnected...)
+			close(b.again)
+			b.again = make(chan struct{})
+			b.mu.Unlock()
+			for _, fn := range fns {
+				if fn != nil {
+					fn()
+				}
+			}
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.observe.disconnected(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { b.observe.asyncError(sub, err) }),
+	}
+	if cfg.Server != nil {
+		opts = append(opts, cfg.Server.inProcess()...)
+	}
+	for _, path := range []string{cfg.Creds, cfg.TLSCA, cfg.TLSCert, cfg.TLSKey} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return nil, &wire.Error{Op: "connect to NATS", Kind: wire.KindBadArgument, Name: path, Msg: err.Error(), Err: err}
+		}
+	}
+	if cfg.Creds != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Creds))
+	}
+	if cfg.TLSCA != "" {
+		opts = append(opts, nats.RootCAs(cfg.TLSCA))
+	}
+	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
+		return nil, &wire.Error{Op: "connect to NATS", Kind: wire.KindBadArgument, Msg: "a client certificate needs both a certificate and a key file"}
+	}
+	if cfg.TLSCert != "" {
+		opts = append(opts, nats.ClientCert(cfg.TLSCert, cfg.TLSKey))
+	}
+	return opts, nil
+}
+
+// apiError turns what NATS said into an Error that a caller can act on.
+func apiError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &wire.Error{Op: op, Name: name, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
+	var known *wire.Error
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		e.Msg = "no answer from the server in time; it may be down or without a quorum"
+	case errors.Is(err, nats.ErrMaxPayload):
+		e.Kind, e.Msg = wire.KindTooLarge, "larger than the server's max_payload"
+	case errors.As(err, &api):
+		e.Kind = apiKind(api)
+		if api.ErrorCode == codeMaxBytes || api.ErrorCode == codeMaxMsgs {
+			e.Msg = "the stream is full (" + api.Description + "): wait for workers to catch up, add workers, or raise its size limit"
+		}
+	}
+	return e
+}
+
+// Codes of the JetStream API that mean something to us and that the client
+// names only in part (server/errors.json).
+const (
+	codeStoreFailed   = 10077 // also: maximum bytes / messages exceeded
+	codeMaxBytes      = 10054
+	codeMaxMsgs       = 10052
+	codeWrongLastSeq  = 10071
+	codeWrongLastSeq2 = 10164 // an in-flight write, on replicated streams
+)
+
+func apiKind(e *jetstream.APIError) wire.Kind {
+	switch {
+	case e.ErrorCode == codeMaxBytes, e.ErrorCode == codeMaxMsgs, e.ErrorCode == codeStoreFailed:
+		return wire.KindBusy
+	case e.Code == 404:
+		return wire.KindUnknown
+	case e.Code == 400:
+		return wire.KindConflict
+	default:
+		return wire.KindUnavailable
+	}
+}

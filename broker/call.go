@@ -1,0 +1,245 @@
+package broker
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// A caller that hears nothing sends the same call again, which the stream
+// drops if it has it already; a caller whose call is stored looks into the
+// results now and then, since the reply itself may have been lost.
+const (
+	resendAfter = 2 * time.Second
+	lookAfter   = 5 * time.Second
+	// dedupSafe is how long after the first try the same call may be sent
+	// again: well within the streams' duplicate window (Topology.Duplicates).
+	dedupSafe = time.Minute
+)
+
+// A Pending is a call under way, from the side of its caller. It holds a reply
+// inbox until Close.
+type Pending struct {
+	Run wire.RunID
+
+	b      *Broker
+	msg    *nats.Msg
+	id     uint64
+	began  time.Time
+	stored atomic.Bool
+	acked  chan struct{} // closed once the stream has the call
+	result chan wire.Result
+	failed chan error
+}
+
+// Start publishes a call and returns at once: Stored waits until it is
+// durable, Wait for its result. A call without a run id is given one.
+func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
+	if call.Run == "" {
+		call.Run = wire.NewRunID()
+	} else if err := wire.CheckRunID(call.Run); err != nil {
+		return nil, err
+	}
+	p := &Pending{
+		Run: call.Run, b: b, began: time.Now(),
+		acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
+	}
+	call.Reply, p.id = b.mux.open(0, p.receive)
+	var err error
+	if p.msg, err = b.callMsg(ctx, &call, string(call.Run)); err != nil {
+		p.Close()
+		return nil, err
+	}
+	p.msg.Reply = call.Reply
+	if err := b.nc.PublishMsg(p.msg); err != nil {
+		p.Close()
+		return nil, apiError("call", call.Name, err)
+	}
+	return p, nil
+}
+
+// Call runs a function or DAG and waits for its result.
+func (b *Broker) Call(ctx context.Context, call wire.Call) (wire.Result, error) {
+	p, err := b.Start(ctx, call)
+	if err != nil {
+		return wire.Result{}, err
+	}
+	defer p.Close()
+	return p.Wait(ctx)
+}
+
+// Close gives up the reply inbox. The run goes on.
+func (p *Pending) Close() { p.b.mux.close(p.id) }
+
+// Stored returns once the stream has acknowledged the call: from then on it
+// will run, whatever happens to the caller.
+func (p *Pending) Stored(ctx context.Context) error {
+	_, err := p.wait(ctx, p.acked)
+	return err
+}
+
+// Wait returns the run's result. An error says that there is none yet or none
+// to be had; a function's own failure is a Result.
+func (p *Pending) Wait(ctx context.Context) (wire.Result, error) {
+	return p.wait(ctx, nil)
+}
+
+func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result, error) {
+	timer := time.NewTimer(resendAfter)
+	defer timer.Stop()
+	for {
+		back := p.b.epoch()
+		select {
+		case <-enough:
+			return wire.Result{}, nil
+		case r := <-p.result:
+			p.result <- r // for the next who waits
+			return p.b.unpackResult(ctx, r)
+		case err := <-p.failed:
+			p.failed <- err
+			return wire.Result{}, err
+		case <-ctx.Done():
+			return wire.Result{}, p.gaveUp(ctx)
+		case <-timer.C:
+		case <-back:
+		}
+		next := resendAfter
+		if p.stored.Load() {
+			next = lookAfter
+		}
+		timer.Reset(next)
+		if r, ok := p.again(ctx); ok {
+			return p.b.unpackResult(ctx, r)
+		}
+	}
+}
+
+// again looks for a result that was stored, and sends the call again if it may
+// not have been.
+func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
+	if r, err := p.b.storedResult(ctx, p.Run); err == nil {
+		return r, true
+	}
+	if !p.stored.Load() && time.Since(p.began) < dedupSafe {
+		if err := p.b.nc.PublishMsg(p.msg); err != nil {
+			p.b.observe.resendFailed(p.msg.Subject, err)
+		}
+	}
+	return wire.Result{}, false
+}
+
+func (p *Pending) gaveUp(ctx context.Context) error {
+	name := strings.TrimPrefix(p.msg.Subject, subjectCall)
+	e := &wire.Error{Op: "call", Name: name, Kind: wire.KindTimeout, Err: context.Cause(ctx)}
+	if p.stored.Load() {
+		e.Msg = "no result yet; the run goes on: look for it later as " + string(p.Run)
+	} else {
+		e.Kind, e.Msg = wire.KindUnavailable, "the call was not acknowledged by the server in time"
+	}
+	return e
+}
+
+// receive runs on the mux's goroutine: the stream's acknowledgement and the
+// result come to the same inbox, in either order.
+func (p *Pending) receive(msg *nats.Msg) bool {
+	if msg == nil {
+		p.fail(&wire.Error{Op: "call", Kind: wire.KindUnavailable, Msg: "connection closed"})
+		return false
+	}
+	if r, ok := resultOf(msg); ok {
+		p.markStored()
+		select {
+		case p.result <- r:
+		default: // a repeated reply
+		}
+		return true
+	}
+	_, _, err := parsePubAck(msg)
+	switch {
+	case err == nil:
+		p.markStored()
+	case err == nats.ErrNoResponders: //nolint:errorlint // parsePubAck returns it bare
+		if p.b.knows(p.msg.Subject) {
+			return true // JetStream is on its way back up: again sends it anew
+		}
+		name := strings.TrimPrefix(p.msg.Subject, subjectCall)
+		p.fail(&wire.Error{Op: "call", Name: name, Kind: wire.KindUnknown, Msg: "no such function or DAG; `cloudburst fn ls` and `cloudburst dag ls` show what there is", Err: err})
+	default:
+		p.fail(apiError("call", strings.TrimPrefix(p.msg.Subject, subjectCall), err))
+	}
+	return true
+}
+
+func (p *Pending) markStored() {
+	if p.stored.CompareAndSwap(false, true) {
+		close(p.acked)
+	}
+}
+
+func (p *Pending) fail(err error) {
+	select {
+	case p.failed <- err:
+	default:
+	}
+}
+
+// Dispatch publishes a call and returns once it is stored. The stream drops it
+// when it has one for the same run and node already.
+func (b *Broker) Dispatch(ctx context.Context, call wire.Call) error {
+	id := string(call.Run)
+	if call.Node != "" {
+		id += "/" + call.Node
+	}
+	msg, err := b.callMsg(ctx, &call, id)
+	if err != nil {
+		return err
+	}
+	_, err = b.put(ctx, msg)
+	return apiError("dispatch", call.Name, err)
+}
+
+// callMsg builds the message of a call; its reply inbox goes into a header,
+// since a stream doesn't keep the reply subject.
+func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats.Msg, error) {
+	h := make(nats.Header, 6)
+	h[wire.HeaderRun] = []string{id}
+	if call.Reply != "" {
+		h[wire.HeaderReply] = []string{call.Reply}
+	}
+	if call.Node != "" {
+		h[wire.HeaderOf] = []string{string(call.Run)}
+		h[wire.HeaderDAG] = []string{call.DAG}
+	}
+	if call.Level != "" {
+		h[wire.HeaderLevel] = []string{call.Level}
+	}
+	if call.Args.Type != "" {
+		h[wire.HeaderType] = []string{call.Args.Type}
+	}
+	body, err := b.pack(ctx, h, call.Args.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &nats.Msg{Subject: callSubject(call), Header: h, Data: body}, nil
+}
+
+// put publishes to a stream and waits for its acknowledgement.
+func (b *Broker) put(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	type ack struct {
+		seq uint64
+		err error
+	}
+	done := make(chan ack, 1)
+	b.mux.publish(msg, func(seq uint64, err error) { done <- ack{seq, err} })
+	select {
+	case a := <-done:
+		return a.seq, a.err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,69 @@
+package broker
+
+import (
+	"github.com/nats-io/nats.go"
+	"github.com/sirupsen/logrus"
+)
+
+// observer tells of what happens in the broker: one method an event, one log
+// line each. A nil log is silent.
+type observer struct{ log *logrus.Entry }
+
+func (o observer) disconnected(err error) {
+	if o.log != nil && err != nil {
+		o.log.WithError(err).Warn("lost the NATS server, reconnecting")
+	}
+}
+
+func (o observer) reconnected() {
+	if o.log != nil {
+		o.log.Info("reconnected to the NATS server")
+	}
+}
+
+func (o observer) asyncError(sub *nats.Subscription, err error) {
+	if o.log == nil {
+		return
+	}
+	entry := o.log.WithError(err)
+	if sub != nil {
+		entry = entry.WithField("subject", sub.Subject)
+	}
+	entry.Warn("NATS reported a problem")
+}
+
+func (o observer) closedUnflushed(err error) {
+	if o.log != nil {
+		o.log.WithError(err).Debug("closed without a last flush")
+	}
+}
+
+func (o observer) pullFailed(pool string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("pool", pool).Warn("could not ask for calls")
+	}
+}
+
+func (o observer) unreadable(msg *nats.Msg, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("subject", msg.Subject).Error("delivery can't be read")
+	}
+}
+
+func (o observer) resendFailed(subject string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("subject", subject).Debug("could not send the call again yet")
+	}
+}
+
+func (o observer) replyFailed(name string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("fn", name).Warn("could not reply; the result is stored")
+	}
+}
+
+func (o observer) eventLost(subject string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("subject", subject).Debug("could not tell of an event")
+	}
+}

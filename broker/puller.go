@@ -1,0 +1,288 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Pull requests end by themselves, so that a worker that drains gets back the
+// credit it gave within pullExpires; silence longer than pullSilence means
+// that the server forgot them (it sends a heartbeat every pullHeartbeat).
+const (
+	pullExpires   = 3 * time.Second
+	pullHeartbeat = time.Second
+	pullSilence   = 2500 * time.Millisecond
+)
+
+// A Puller takes calls from one pool's stream, never more than it has free
+// slots for: credit asked of the server plus busy slots never exceed its slots.
+// It exists because the client's own consumers prefetch past the free slots,
+// or, with a small prefetch, can lose their next pull and idle for seconds.
+//
+// Credit comes back in three ways: a call arrives (its slot is busy until
+// Release), a pull request ends unfilled (its status says how much was left),
+// or the server goes silent or reconnects (all of it is asked for anew).
+type Puller struct {
+	b      *Broker
+	pool   string
+	slots  int
+	handle func(*Delivery)
+	inbox  string // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
+
+	mu       sync.Mutex // guards what follows
+	busy     int
+	credit   int
+	gen      uint64 // a new one makes statuses of older requests void
+	lastSeen time.Time
+	draining bool
+	emptied  chan struct{} // closed when draining and no credit is left
+}
+
+// NewPuller returns a puller for the pool that hands each call to handle, which
+// must not block and must see to it that Release is called once for each.
+func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
+	return &Puller{
+		b: b, pool: pool, slots: slots, handle: handle,
+		inbox: nats.NewInbox(), emptied: make(chan struct{}),
+	}
+}
+
+// Run pulls until ctx ends, then drains: it asks for no more, still hands on
+// what was already on its way, and returns when no credit is out.
+func (p *Puller) Run(ctx context.Context) error {
+	sub, err := p.b.nc.Subscribe(p.inbox+".*", p.receive)
+	if err != nil {
+		return apiError("pull", p.pool, err)
+	}
+	defer p.unsubscribe(sub)
+	defer p.b.onReconnect(p.restart)()
+	p.restart()
+	tick := time.NewTicker(pullHeartbeat / 2)
+	defer tick.Stop()
+	stop := ctx.Done()
+	for {
+		select {
+		case <-stop:
+			stop = nil
+			p.drain()
+		case <-p.emptied:
+			return nil
+		case now := <-tick.C:
+			p.watch(now)
+		}
+	}
+}
+
+// Release gives back the slot of one call.
+func (p *Puller) Release() { p.update(func() { p.busy-- }) }
+
+// Busy returns how many slots are taken.
+func (p *Puller) Busy() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.busy
+}
+
+func (p *Puller) unsubscribe(sub *nats.Subscription) {
+	if err := sub.Unsubscribe(); err != nil {
+		p.b.observe.asyncError(sub, err)
+	}
+}
+
+// update changes the books and asks for more calls if they now allow it.
+func (p *Puller) update(change func()) {
+	p.mu.Lock()
+	change()
+	ask, reply := p.askLocked()
+	p.mu.Unlock()
+	if ask > 0 {
+		p.request(ask, reply)
+	}
+}
+
+// askLocked decides how many calls to ask for. Returned slots are asked for
+// together, a quarter of all at a time, so that a busy worker doesn't send a
+// request a call; but never does it wait while the server holds no credit.
+func (p *Puller) askLocked() (int, string) {
+	if p.draining {
+		if p.credit <= 0 {
+			select {
+			case <-p.emptied:
+			default:
+				close(p.emptied)
+			}
+		}
+		return 0, ""
+	}
+	free := p.slots - p.busy - p.credit
+	if free <= 0 || p.credit > 0 && free < p.slots/4 {
+		return 0, ""
+	}
+	p.credit += free
+	return free, p.inbox + "." + strconv.FormatUint(p.gen, 36)
+}
+
+func (p *Puller) request(n int, reply string) {
+	body, err := json.Marshal(struct {
+		Batch     int           `json:"batch"`
+		Expires   time.Duration `json:"expires"`
+		Heartbeat time.Duration `json:"idle_heartbeat"`
+	}{n, pullExpires, pullHeartbeat})
+	if err != nil {
+		panic(err) // three numbers always marshal
+	}
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + CallsStream(p.pool) + "." + consumerName
+	if err := p.b.nc.PublishRequest(subject, reply, body); err != nil {
+		p.b.observe.pullFailed(p.pool, err) // watch asks again
+	}
+}
+
+// restart voids all credit and asks anew.
+func (p *Puller) restart() {
+	p.update(func() {
+		p.gen++
+		p.credit = 0
+		p.lastSeen = time.Now()
+	})
+}
+
+// watch restarts when the server, which owes us heartbeats, went silent.
+func (p *Puller) watch(now time.Time) {
+	p.mu.Lock()
+	silent := p.credit > 0 && now.Sub(p.lastSeen) > pullSilence
+	p.mu.Unlock()
+	if silent {
+		p.restart()
+	} else {
+		p.update(func() {})
+	}
+}
+
+func (p *Puller) drain() { p.update(func() { p.draining = true }) }
+
+// receive runs on the subscription's goroutine.
+func (p *Puller) receive(msg *nats.Msg) {
+	// A call keeps its stream's subject; a status has the pull's reply subject.
+	status := msg.Header.Get("Status")
+	if status == "" || strings.HasPrefix(msg.Reply, "$JS.ACK.") {
+		p.arrived(msg)
+		return
+	}
+	gen := strings.TrimPrefix(msg.Subject, p.inbox+".")
+	left := 0
+	switch status {
+	case "100": // heartbeat
+	case "503": // no such consumer, or JetStream is not up (yet): watch asks again
+		return
+	default: // 404, 408, 409: the request ended
+		left, _ = strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
+		if status == "409" && left == 0 {
+			return // consumer deleted or leader gone: watch finds the silence
+		}
+	}
+	p.update(func() {
+		p.lastSeen = time.Now()
+		if gen == strconv.FormatUint(p.gen, 36) {
+			p.credit = max(p.credit-left, 0)
+		}
+	})
+}
+
+// arrived takes a call off the credit. After a restart it may be one of the
+// requests that were given up: then a slot is oversubscribed for once.
+func (p *Puller) arrived(msg *nats.Msg) {
+	d, err := p.b.delivery(msg)
+	p.update(func() {
+		p.lastSeen = time.Now()
+		p.credit = max(p.credit-1, 0)
+		if err == nil {
+			p.busy++
+		}
+	})
+	if err != nil {
+		p.b.observe.unreadable(msg, err)
+		return
+	}
+	p.handle(d)
+}
+
+// A Delivery is one handing-out of a call. Exactly one of Ack, Nak and
+// Finish ends it; until then InProgress keeps it from being handed
+// out to another worker.
+type Delivery struct {
+	Call wire.Call
+
+	b     *Broker
+	reply string
+}
+
+// Ack settles the call: it will not be handed out again.
+func (d *Delivery) Ack() error { return d.b.nc.Publish(d.reply, []byte("+ACK")) }
+
+// Nak has the call handed out again after the given wait.
+func (d *Delivery) Nak(wait time.Duration) error {
+	return d.b.nc.Publish(d.reply, []byte(`-NAK {"delay":`+strconv.FormatInt(int64(wait), 10)+`}`))
+}
+
+// InProgress tells the server that the call is still being worked on.
+func (d *Delivery) InProgress() error { return d.b.nc.Publish(d.reply, []byte("+WPI")) }
+
+// delivery reads a message of a calls stream. Arguments that travel as chunks
+// are left for Broker.Args.
+func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
+	d := &Delivery{b: b, reply: msg.Reply}
+	c := &d.Call
+	if err := parseAck(msg.Reply, c); err != nil {
+		return nil, err
+	}
+	h := wire.Header(msg.Header)
+	c.Name, c.Node = parseCallSubject(msg.Subject)
+	c.Args = wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)}
+	c.DAG = wire.First(h, wire.HeaderDAG)
+	c.Level = wire.First(h, wire.HeaderLevel)
+	if reply := wire.First(h, wire.HeaderReply); strings.HasPrefix(reply, inboxPrefix) {
+		c.Reply = reply // anything else could be used to write where the caller may not
+	}
+	if wire.First(h, wire.HeaderChunks) != "" {
+		c.Args.Type = manifestType + c.Args.Type
+	}
+	c.Run = wire.RunID(wire.First(h, wire.HeaderOf))
+	if c.Node == "" || c.Run == "" {
+		c.Run = wire.RunID(wire.First(h, wire.HeaderRun))
+	}
+	if wire.CheckRunID(c.Run) != nil {
+		c.Run = wire.RunID(c.Stream + "-" + strconv.FormatUint(c.Seq, 10))
+	}
+	return d, nil
+}
+
+// parseAck reads $JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>,
+// or the longer form with domain and account hash before the stream.
+func parseAck(reply string, c *wire.Call) error {
+	tokens := strings.Split(reply, ".")
+	switch {
+	case len(tokens) == 9:
+		tokens = tokens[2:]
+	case len(tokens) >= 11:
+		tokens = tokens[4:]
+	default:
+		return &wire.Error{Op: "read delivery", Kind: wire.KindUnavailable, Msg: "not an acknowledgement subject: " + reply}
+	}
+	c.Stream = tokens[0]
+	c.Attempt, _ = strconv.Atoi(tokens[2])
+	c.Seq, _ = strconv.ParseUint(tokens[3], 10, 64)
+	ns, _ := strconv.ParseInt(tokens[5], 10, 64)
+	c.Stored = time.Unix(0, ns)
+	if c.Seq == 0 || c.Attempt == 0 {
+		return &wire.Error{Op: "read delivery", Kind: wire.KindUnavailable, Msg: "not an acknowledgement subject: " + reply}
+	}
+	return nil
+}

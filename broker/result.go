@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Finish ends a delivery with its result: it is stored, the caller is told,
+// and once the storage has acknowledged the call is acknowledged too. then is
+// called once, with the reason if the result could not be stored; the call is
+// then handed out again. Finish itself doesn't wait.
+//
+// The two messages leave in this order on one connection. A single server
+// stores the first before it delivers the second; on a cluster a caller may
+// hear of a result an instant before a majority has it, and should the worker
+// die in that instant the run is repeated, with the same effects.
+func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error)) {
+	b := d.b
+	h, body := r.Encode()
+	body, err := b.pack(ctx, nats.Header(h), body)
+	if err != nil {
+		then(err)
+		return
+	}
+	b.mux.publish(&nats.Msg{Subject: bucketSubject(BucketResults, string(r.Run)), Header: nats.Header(h), Data: body},
+		func(_ uint64, err error) {
+			if err == nil {
+				err = d.Ack()
+			}
+			then(err)
+		})
+	defer b.eventEnded(r, nats.Header(h))
+	if d.Call.Reply == "" {
+		return
+	}
+	if err := b.nc.PublishMsg(&nats.Msg{Subject: d.Call.Reply, Header: nats.Header(h), Data: body}); err != nil {
+		b.observe.replyFailed(r.Name, err) // the result is stored: a caller that waits will find it
+	}
+}
+
+// Result returns the stored result of a run; KindUnknown if there is none (yet).
+func (b *Broker) Result(ctx context.Context, run wire.RunID) (wire.Result, error) {
+	r, err := b.storedResult(ctx, run)
+	if err != nil {
+		return wire.Result{}, err
+	}
+	return b.unpackResult(ctx, r)
+}
+
+// Await returns the result of a run as soon as it is stored.
+func (b *Broker) Await(ctx context.Context, run wire.RunID) (wire.Result, error) {
+	wait := 2 * time.Millisecond
+	for {
+		r, err := b.Result(ctx, run)
+		if err == nil || wire.KindOf(err) != wire.KindUnknown && wire.KindOf(err) != wire.KindUnavailable {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return wire.Result{}, &wire.Error{Op: "await run", Name: string(run), Kind: wire.KindTimeout, Msg: "no result yet", Err: context.Cause(ctx)}
+		case <-time.After(wait):
+			wait = min(2*wait, 250*time.Millisecond)
+		}
+	}
+}
+
+func (b *Broker) storedResult(ctx context.Context, run wire.RunID) (wire.Result, error) {
+	if err := wire.CheckRunID(run); err != nil {
+		return wire.Result{}, err
+	}
+	msg, err := b.last(ctx, bucketStream(BucketResults), bucketSubject(BucketResults, string(run)))
+	if err != nil {
+		return wire.Result{}, apiError("read result", string(run), err)
+	}
+	if msg != nil {
+		if r, ok := resultOf(msg); ok {
+			return r, nil
+		}
+	}
+	return wire.Result{}, &wire.Error{Op: "read result", Name: string(run), Kind: wire.KindUnknown, Msg: "no result: no such run, not finished, or older than the results are kept"}
+}
+
+// resultOf reads a result; one that travels as chunks keeps its manifest.
+func resultOf(msg *nats.Msg) (wire.Result, bool) {
+	r, ok := wire.DecodeResult(wire.Header(msg.Header), msg.Data)
+	if ok && wire.First(wire.Header(msg.Header), wire.HeaderChunks) != "" {
+		r.Value.Type = manifestType + r.Value.Type
+	}
+	return r, ok
+}
+
+func (b *Broker) unpackResult(ctx context.Context, r wire.Result) (wire.Result, error) {
+	v, err := b.Unpack(ctx, r.Value)
+	r.Value = v
+	return r, err
+}
+
+// last returns the newest message of a subject by direct get; nil if there is none.
+func (b *Broker) last(ctx context.Context, stream, subject string) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	msg, err := b.nc.RequestMsgWithContext(ctx, nats.NewMsg("$JS.API.DIRECT.GET."+stream+"."+subject))
+	switch {
+	case err != nil:
+		return nil, err
+	case strings.HasPrefix(msg.Header.Get("Status"), "404"):
+		return nil, nil
+	case msg.Header.Get("Status") != "":
+		return nil, &wire.Error{Kind: wire.KindUnavailable, Msg: msg.Header.Get("Status") + " " + msg.Header.Get("Description")}
+	}
+	return msg, nil
+}

@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// The wire contract: every name that a NATS client can see.
+//
+//	cb.fn.<name>              request: call and wait (the gateway answers)
+//	cb.call.<name>            publish: call and go on (stored in its pool's stream)
+//	cb.dag.<dag>.<node>       a DAG node's call (stored likewise)
+//	cb.run.<run>.<…>          state of a run: inputs awaiting a join, node timings, cancellation
+//	cb.dead.<name>            dead letters
+//	cb.blob.<digest>          chunks of large arguments and results
+//	cb.chunk.<ns>.<digest>    chunks of large state values
+//	cb.event.<what>.<name>    what happens: started, finished, failed, retried
+//	cb.cancel.<run>           tells workers at once that a run was cancelled
+//	cb.stats.<worker>         a worker's numbers, once a second
+//	cb.upd.<ns>.<key>         every write to a state bucket, after it was stored
+const (
+	subjectFn     = "cb.fn."
+	subjectCall   = "cb.call."
+	subjectNode   = "cb.dag."
+	subjectRun    = "cb.run."
+	subjectDead   = "cb.dead."
+	subjectBlob   = "cb.blob."
+	subjectChunk  = "cb.chunk."
+	subjectEvent  = "cb.event."
+	subjectCancel = "cb.cancel."
+	subjectStats  = "cb.stats."
+	subjectUpdate = "cb.upd."
+	subjectKV     = "$KV."
+
+	inboxPrefix = "_INBOX."
+)
+
+// Streams and buckets of the platform.
+const (
+	StreamRuns  = "CB_RUNS"
+	StreamDead  = "CB_DEAD"
+	StreamBlobs = "CB_BLOBS"
+
+	BucketResults   = "cb_results"
+	BucketFunctions = "cb_functions"
+	BucketDAGs      = "cb_dags"
+	BucketWorkers   = "cb_workers"
+
+	// DefaultNamespace is the bucket that functions keep their state in unless
+	// they name another.
+	DefaultNamespace = "state"
+	// DefaultPool hosts the functions that name no pool.
+	DefaultPool = "default"
+
+	// consumerName is the one durable consumer of every calls stream.
+	consumerName = "workers"
+)
+
+// CallsStream returns the name of a pool's stream of calls.
+func CallsStream(pool string) string { return "CB_CALLS_" + pool }
+
+// CallSubject returns where a call of a function or DAG is published.
+func CallSubject(name string) string { return subjectCall + name }
+
+// NodeSubject returns where a call of a DAG's node is published.
+func NodeSubject(dag, node string) string { return subjectNode + dag + "." + node }
+
+// callSubject returns where the call goes: its node's subject if it is one of a node.
+func callSubject(c *wire.Call) string {
+	if c.Node == "" {
+		return CallSubject(c.Name)
+	}
+	dag, _, _ := strings.Cut(c.DAG, "@")
+	return NodeSubject(dag, c.Node)
+}
+
+// parseCallSubject is the inverse of callSubject.
+func parseCallSubject(subject string) (name, node string) {
+	if name, ok := strings.CutPrefix(subject, subjectCall); ok {
+		return name, ""
+	}
+	if rest, ok := strings.CutPrefix(subject, subjectNode); ok {
+		name, node, _ = strings.Cut(rest, ".")
+		return name, node
+	}
+	return "", ""
+}
+
+// bucketStream returns the stream behind a KV bucket.
+func bucketStream(bucket string) string { return "KV_" + bucket }
+
+func bucketSubject(bucket, key string) string { return subjectKV + bucket + "." + key }
+
+func runSubject(run wire.RunID, rest string) string {
+	return subjectRun + runToken(run) + "." + rest
+}
+
+// runToken makes one subject token of a run id, which may hold dots.
+func runToken(run wire.RunID) string {
+	if !strings.ContainsAny(string(run), ".=") {
+		return string(run)
+	}
+	return strings.NewReplacer("=", "=3D", ".", "=2E").Replace(string(run))
+}

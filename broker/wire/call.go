@@ -1,0 +1,143 @@
+package wire
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Header is a message's headers, as NATS clients hold them.
+type Header = map[string][]string
+
+// A Call asks for one function, or one node of a DAG, to run once.
+type Call struct {
+	Run   RunID
+	Name  string // the function or DAG that was called
+	DAG   string // of a node's call: <name>@<version> of the run's DAG
+	Node  string // of a node's call: which node
+	Args  Value
+	Reply string // the inbox that awaits the result; may be empty
+	Level string // consistency level asked for; empty means the default
+
+	// Of a delivery: where the call is stored and how often it was handed out.
+	Stream  string
+	Seq     uint64
+	Attempt int // 1 is the first
+	Stored  time.Time
+}
+
+// Status is how a run stands.
+type Status string
+
+// A run is pending until a worker takes it, running until it ends, and then
+// one of the other three.
+const (
+	StatusPending   Status = "pending"
+	StatusRunning   Status = "running"
+	StatusOK        Status = "ok"
+	StatusFailed    Status = "failed"
+	StatusCancelled Status = "cancelled"
+)
+
+// A Result is the outcome of a run.
+type Result struct {
+	Run      RunID
+	Name     string
+	Status   Status
+	Value    Value  // when Status is ok
+	Err      *Error // when it isn't
+	Worker   string
+	Started  time.Time
+	Took     time.Duration
+	Attempts int
+	Nodes    []NodeTiming // of a DAG
+}
+
+// NodeTiming tells when and where a node of a DAG ran.
+type NodeTiming struct {
+	Node    string        `json:"node"`
+	Worker  string        `json:"worker,omitempty"`
+	Started time.Time     `json:"started"`
+	Took    time.Duration `json:"took"`
+}
+
+// Encode returns the result as a message: the value, or the error as a JSON
+// object, with everything else in headers.
+func (r *Result) Encode() (Header, []byte) {
+	h := make(Header, 10)
+	h[HeaderOf] = []string{string(r.Run)}
+	h[HeaderName] = []string{r.Name}
+	h[HeaderStatus] = []string{string(r.Status)}
+	h[HeaderWorker] = []string{r.Worker}
+	h[HeaderStarted] = []string{r.Started.UTC().Format(time.RFC3339Nano)}
+	h[HeaderTook] = []string{r.Took.String()}
+	h[HeaderAttempts] = []string{strconv.Itoa(r.Attempts)}
+	if len(r.Nodes) > 0 {
+		if nodes, err := json.Marshal(r.Nodes); err == nil {
+			h[HeaderNodes] = []string{string(nodes)}
+		}
+	}
+	if r.Err != nil {
+		h[HeaderError] = []string{strconv.Itoa(int(r.Err.Kind))}
+		h[HeaderServiceError] = []string{headerLine(r.Err.Error())}
+		h[HeaderServiceErrorCode] = []string{strconv.Itoa(r.Err.Kind.Code())}
+		body, err := json.Marshal(r.Err)
+		if err != nil {
+			body = []byte(`{"error":"unprintable"}`)
+		}
+		return h, body
+	}
+	if r.Value.Type != "" {
+		h[HeaderType] = []string{r.Value.Type}
+	}
+	return h, r.Value.Body
+}
+
+// DecodeResult reads what Encode wrote. A message without a status is not a
+// result: ok is false.
+func DecodeResult(h Header, body []byte) (r Result, ok bool) {
+	status := First(h, HeaderStatus)
+	if status == "" {
+		return Result{}, false
+	}
+	r = Result{
+		Run: RunID(First(h, HeaderOf)), Name: First(h, HeaderName),
+		Status: Status(status), Worker: First(h, HeaderWorker),
+	}
+	r.Started, _ = time.Parse(time.RFC3339Nano, First(h, HeaderStarted))
+	r.Took, _ = time.ParseDuration(First(h, HeaderTook))
+	r.Attempts, _ = strconv.Atoi(First(h, HeaderAttempts))
+	if nodes := First(h, HeaderNodes); nodes != "" {
+		if err := json.Unmarshal([]byte(nodes), &r.Nodes); err != nil {
+			r.Nodes = nil // timings are advice: a result is good without them
+		}
+	}
+	if r.Status == StatusOK {
+		r.Value = Value{Body: body, Type: First(h, HeaderType)}
+		return r, true
+	}
+	r.Err = new(Error)
+	if err := json.Unmarshal(body, r.Err); err != nil {
+		r.Err = &Error{Kind: KindFunction, Name: r.Name, Msg: string(body)}
+	}
+	return r, true
+}
+
+// First returns the first value of a header, or "".
+func First(h Header, key string) string {
+	if v := h[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// headerLine makes one short header line of a message.
+func headerLine(s string) string {
+	const most = 300
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,142 @@
+// Package wire is the vocabulary that every part of Cloudburst shares: a call,
+// its value, its result, a function's registration, an error, and how each of
+// them looks as NATS headers and bytes. It does no I/O and knows no NATS client.
+//
+// A Value is the user's bytes, JSON unless its type says otherwise, and it
+// travels as the body of a message, so that the plain nats CLI shows it. All
+// that Cloudburst itself needs to know travels beside it in headers "Cb-*".
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Headers of calls and results. Nats-Msg-Id is NATS's own: it names the run,
+// and the stream drops a second message that carries the same one.
+const (
+	HeaderRun      = "Nats-Msg-Id"
+	HeaderReply    = "Cb-Reply"    // the inbox that awaits the result
+	HeaderDAG      = "Cb-Dag"      // <name>@<version> of the run's DAG
+	HeaderOf       = "Cb-Run"      // the run a node's call, or a result, belongs to
+	HeaderName     = "Cb-Name"     // the function or DAG that a result is of
+	HeaderStatus   = "Cb-Status"   // of a result: ok, failed, cancelled
+	HeaderError    = "Cb-Error"    // the Kind of a failure, as a number
+	HeaderWorker   = "Cb-Worker"   // who ran it
+	HeaderStarted  = "Cb-Started"  // RFC 3339, nanoseconds, UTC
+	HeaderTook     = "Cb-Took"     // a Go duration: time in the function
+	HeaderAttempts = "Cb-Attempts" // deliveries until this result
+	HeaderNodes    = "Cb-Nodes"    // of a DAG's result: JSON []NodeTiming
+	HeaderLevel    = "Cb-Level"    // consistency level asked for
+	HeaderType     = "Content-Type"
+
+	// Of a failed result, as the NATS micro protocol has them (ADR-32).
+	HeaderServiceError     = "Nats-Service-Error"
+	HeaderServiceErrorCode = "Nats-Service-Error-Code"
+
+	HeaderChunks = "Cb-Chunks" // the body is a chunk manifest
+)
+
+// RunID names one execution of a function or DAG. It is the Nats-Msg-Id of the
+// call when the caller gave one, else "<stream>-<sequence>".
+type RunID string
+
+// NewRunID returns a fresh, time-ordered id (UUID version 7).
+func NewRunID() RunID { return RunID(uuid.Must(uuid.NewV7()).String()) }
+
+// A Value is an argument, a result or a piece of state: the user's own bytes.
+// Whoever is handed a Value may read Body and must not write to it.
+type Value struct {
+	Body []byte
+	Type string // MIME type; empty means application/json
+}
+
+// JSON returns v encoded as a JSON Value.
+func JSON(v any) (Value, error) {
+	switch v := v.(type) {
+	case Value:
+		return v, nil
+	case json.RawMessage:
+		if !json.Valid(v) {
+			return Value{}, &Error{Kind: KindBadArgument, Msg: "not valid JSON: " + clip(v)}
+		}
+		return Value{Body: v}, nil
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return Value{}, &Error{Kind: KindBadArgument, Msg: err.Error()}
+	}
+	return Value{Body: body}, nil
+}
+
+// IsJSON says whether the value's body is meant to be JSON.
+func (v Value) IsJSON() bool { return v.Type == "" || v.Type == "application/json" }
+
+// Decode unmarshals a JSON body into the pointer. An empty body reads as null.
+// What doesn't fit is an Error of KindBadArgument.
+func (v Value) Decode(into any) error {
+	if raw, ok := into.(*Value); ok {
+		*raw = v
+		return nil
+	}
+	if !v.IsJSON() {
+		if raw, ok := into.(*[]byte); ok {
+			*raw = v.Body
+			return nil
+		}
+		return &Error{Kind: KindBadArgument, Msg: fmt.Sprintf("a %s can't be read as JSON", v.Type)}
+	}
+	body := v.Body
+	if len(body) == 0 {
+		body = []byte("null")
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return &Error{Kind: KindBadArgument, Msg: fmt.Sprintf("%v: %s", err, clip(body))}
+	}
+	return nil
+}
+
+// clip shortens a body so that an error can quote it.
+func clip(b []byte) string {
+	const most = 80
+	if len(b) > most {
+		return string(b[:most]) + "…"
+	}
+	return string(b)
+}
+
+// MaxName is the longest name of a function, DAG, node, pool or namespace.
+const MaxName = 64
+
+var nameRule = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
+
+// CheckName says whether name can name a function, DAG, node, pool or
+// namespace (what says which): letters, digits, '_' and '-', so that it is one
+// token of a subject.
+func CheckName(what, name string) error {
+	switch {
+	case name == "":
+		return &Error{Kind: KindBadName, Name: what, Msg: "a " + what + " needs a name"}
+	case len(name) > MaxName:
+		return &Error{Kind: KindBadName, Name: name, Msg: fmt.Sprintf("%s name is %d characters long, %d at most", what, len(name), MaxName)}
+	case !nameRule.MatchString(name):
+		return &Error{Kind: KindBadName, Name: name, Msg: what + " name: only letters, digits, '_' and '-', and not '-' first"}
+	}
+	return nil
+}
+
+// CheckRunID says whether a caller's own id can name a run: it becomes a key
+// of the results bucket, so it holds what keys hold.
+func CheckRunID(id RunID) error {
+	s := string(id)
+	if s == "" || len(s) > 128 || !runRule.MatchString(s) || strings.Contains(s, "..") || strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".") {
+		return &Error{Kind: KindBadName, Name: s, Msg: "run id (Nats-Msg-Id): 1 to 128 of letters, digits, '-', '_', '=', '/' and '.', no empty token"}
+	}
+	return nil
+}
+
+var runRule = regexp.MustCompile(`^[-/_=.a-zA-Z0-9]+$`)

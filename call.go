@@ -1,0 +1,152 @@
+package cloudburst
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+type callOptions struct {
+	run   RunID
+	level string
+}
+
+// A CallOption changes the calls made through a client derived by With.
+type CallOption func(*callOptions)
+
+// WithRunID names the run. The stream drops a second call with the same id
+// within its duplicate window (two minutes), so a program that doesn't know
+// whether it has called may safely call again. Letters, digits and "-_=/.".
+func WithRunID(id RunID) CallOption { return func(o *callOptions) { o.run = id } }
+
+// WithLevel asks for a consistency level other than the function's or DAG's own.
+func WithLevel(level string) CallOption { return func(o *callOptions) { o.level = level } }
+
+// With returns a client on the same connection whose calls have the options.
+func (c *Client) With(opts ...CallOption) *Client {
+	derived := *c
+	for _, opt := range opts {
+		opt(&derived.call)
+	}
+	return &derived
+}
+
+// Call runs a function or DAG and waits for its result: paper section 3. No
+// argument, one, or several (which travel as a JSON array); each is anything
+// that encodes as JSON, a Value, a reference (Ref) or a *Future of another
+// call. R is what the result decodes into; Value takes it as it is.
+//
+// It fails with ErrUnknown, ErrBusy, ErrTooLarge, ErrBadArgument or
+// ErrUnavailable if the call could not be made, with ErrTimeout if ctx ended
+// first (the run goes on), and with the function's own *Error otherwise.
+func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, error) {
+	var zero R
+	call, err := c.newCall(name, args)
+	if err != nil {
+		return zero, err
+	}
+	r, err := c.broker.Call(ctx, call)
+	if err != nil {
+		return zero, err
+	}
+	return decode[R](r)
+}
+
+// Go calls a function or DAG and returns once the call is stored: from then on
+// it will run, whatever happens to the caller. Close the future if nobody
+// waits for it.
+func Go[R any](ctx context.Context, c *Client, name string, args ...any) (*Future[R], error) {
+	call, err := c.newCall(name, args)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.broker.Start(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Stored(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return &Future[R]{run: p.Run, broker: c.broker, pending: p}, nil
+}
+
+// Attach returns a future of a run that somebody else started.
+func Attach[R any](c *Client, run RunID) *Future[R] {
+	return &Future[R]{run: run, broker: c.broker}
+}
+
+// A Future is the result of a run that may not have ended yet. It can be an
+// argument of another call, whose worker then waits for it.
+type Future[R any] struct {
+	run     RunID
+	broker  *broker.Broker
+	pending *broker.Pending // nil when attached
+}
+
+// Run returns the run's id, by which its result can be found later.
+func (f *Future[R]) Run() RunID { return f.run }
+
+// Wait returns the result; see Call for the errors. It may be called again.
+func (f *Future[R]) Wait(ctx context.Context) (R, error) {
+	var zero R
+	var r wire.Result
+	var err error
+	if f.pending != nil {
+		r, err = f.pending.Wait(ctx)
+	} else {
+		r, err = f.broker.Await(ctx, f.run)
+	}
+	if err != nil {
+		return zero, err
+	}
+	return decode[R](r)
+}
+
+// Close stops listening for the result. The run goes on.
+func (f *Future[R]) Close() {
+	if f.pending != nil {
+		f.pending.Close()
+	}
+}
+
+// MarshalJSON makes a future an argument: {"$run": "<id>"}.
+func (f *Future[R]) MarshalJSON() ([]byte, error) { return json.Marshal(wire.Ref{Run: f.run}) }
+
+// A Reference stands for a value that the worker looks up before the function
+// runs; it travels as {"$ref": "<key>"}. See Ref and RefIn.
+type Reference = wire.Ref
+
+// Ref is an argument that stands for a key of the function's namespace: the
+// worker resolves it from its cache before the function runs (the paper's
+// CloudburstReference).
+func Ref(key string) Reference { return Reference{Key: key} }
+
+// RefIn is Ref for a key of another namespace.
+func RefIn(namespace, key string) Reference { return Reference{Key: key, Namespace: namespace} }
+
+func (c *Client) newCall(name string, args []any) (wire.Call, error) {
+	if err := wire.CheckName("function", name); err != nil {
+		return wire.Call{}, err
+	}
+	v, err := wire.Args(args...)
+	if err != nil {
+		return wire.Call{}, err
+	}
+	return wire.Call{Name: name, Run: c.call.run, Level: c.call.level, Args: v}, nil
+}
+
+// decode reads a result into what the caller asked for.
+func decode[R any](r wire.Result) (R, error) {
+	var out R
+	if r.Status != wire.StatusOK {
+		if r.Err == nil {
+			return out, &wire.Error{Op: "call", Name: r.Name, Kind: wire.KindFunction, Msg: "ended " + string(r.Status)}
+		}
+		return out, r.Err
+	}
+	err := r.Value.Decode(&out)
+	return out, err
+}

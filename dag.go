@@ -1,0 +1,97 @@
+package cloudburst
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/dagengine"
+)
+
+// Graph is the definition of a DAG; Node and Edge are its parts. A node runs a
+// function, an edge carries a result into an argument.
+type (
+	Graph = dagengine.Graph
+	Node  = dagengine.Node
+	Edge  = dagengine.Edge
+)
+
+// ParseGraph reads a DAG from YAML or JSON.
+func ParseGraph(data []byte) (*Graph, error) { return dagengine.Parse(data) }
+
+// ApplyDAG defines a DAG, or a new version of it: runs that have begun go on
+// with theirs. The error lists everything that is wrong with the graph
+// (ErrInvalid), functions that don't exist included.
+func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
+	plan, err := dagengine.Compile(g)
+	if err != nil {
+		return err
+	}
+	known, err := c.broker.Functions(ctx)
+	if err != nil {
+		return err
+	}
+	pools := make(map[string]string, len(known))
+	names := make([]string, len(known))
+	for i, f := range known {
+		pools[f.Name], names[i] = f.Pool, f.Name
+	}
+	if err := g.CheckFunctions(names); err != nil {
+		return err
+	}
+	spec, err := json.Marshal(g)
+	if err != nil {
+		return &wire.Error{Op: "apply dag", Name: g.Name, Kind: wire.KindInvalid, Msg: err.Error(), Err: err}
+	}
+	rec := broker.DAGRecord{Name: g.Name, Version: plan.Version(), Spec: spec, Subjects: make(map[string][]string)}
+	for _, n := range plan.Order() {
+		pool := pools[n.FunctionName()]
+		if rec.Pool == "" {
+			rec.Pool = pool // the first source's: it can start the run
+		}
+		rec.Subjects[pool] = append(rec.Subjects[pool], n.Name)
+	}
+	return c.broker.ApplyDAG(ctx, rec)
+}
+
+// DAG returns the newest version of a DAG and that version's name; ErrUnknown
+// if there is none.
+func (c *Client) DAG(ctx context.Context, name string) (*Graph, string, error) {
+	rec, err := c.broker.DAG(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	g, err := dagengine.Parse(rec.Spec)
+	return g, rec.Version, err
+}
+
+// DAGs returns the newest version of every DAG, by name.
+func (c *Client) DAGs(ctx context.Context) ([]*Graph, error) {
+	recs, err := c.broker.DAGs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	graphs := make([]*Graph, len(recs))
+	for i, rec := range recs {
+		if graphs[i], err = dagengine.Parse(rec.Spec); err != nil {
+			return nil, err
+		}
+	}
+	return graphs, nil
+}
+
+// RemoveDAG removes a DAG: new calls of it are refused, runs that have begun go
+// on. ErrUnknown if there is none.
+func (c *Client) RemoveDAG(ctx context.Context, name string) error {
+	return c.broker.RemoveDAG(ctx, name)
+}
+
+// Cancel ends a run: what it has in hand is given up and what is queued is not
+// run. Writes of functions that had returned before stay.
+func (c *Client) Cancel(ctx context.Context, run RunID) error { return c.broker.Cancel(ctx, run) }
+
+// Result returns a run's stored result; ErrUnknown if there is none (yet).
+func (c *Client) Result(ctx context.Context, run RunID) (Result, error) {
+	return c.broker.Result(ctx, run)
+}

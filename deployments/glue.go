@@ -1,0 +1,156 @@
+package deployments
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
+	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/workers"
+)
+
+// graphs shows the DAG engine to a worker, and the worker to the engine:
+// neither package knows the other.
+type graphs struct{ engine *dagengine.Engine }
+
+var _ workers.Graphs = graphs{}
+
+func (g graphs) Run(ctx context.Context, call wire.Call, host workers.Host) (workers.Outcome, error) {
+	out, err := g.engine.Run(ctx, call, hostOf{host})
+	return workers.Outcome{Done: out.Done, Value: out.Value, Nodes: out.Nodes}, err
+}
+
+type hostOf struct{ workers.Host }
+
+func (h hostOf) Invoke(ctx context.Context, n *dagengine.Node, args wire.Value) (wire.Value, error) {
+	return h.Host.Invoke(ctx, workers.Step{
+		Node: n.Name, Function: n.FunctionName(),
+		Limits: wire.Limits{Timeout: time.Duration(n.Timeout), Attempts: n.Attempts, Backoff: time.Duration(n.Backoff)},
+	}, args)
+}
+
+// plans compiles the DAGs of the catalogue, each version once.
+type plans struct {
+	catalogue *broker.Catalogue
+	b         *broker.Broker
+	compiled  *sync.Map // "<name>@<version>" → *dagengine.Plan
+}
+
+var _ dagengine.Plans = plans{}
+
+func (p plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) {
+	rec, ok := p.catalogue.DAG(dag)
+	if !ok {
+		return nil, &wire.Error{Op: "run", Name: dag, Kind: wire.KindUnknown, Msg: "no such function or DAG"}
+	}
+	return p.compile(rec)
+}
+
+func (p plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) {
+	if plan, ok := p.compiled.Load(id); ok {
+		return plan.(*dagengine.Plan), nil
+	}
+	name, version := broker.SplitVersion(id)
+	rec, err := p.b.DAGVersion(ctx, name, version)
+	if err != nil {
+		return nil, err
+	}
+	return p.compile(rec)
+}
+
+func (p plans) compile(rec broker.DAGRecord) (*dagengine.Plan, error) {
+	id := rec.Name + "@" + rec.Version
+	if plan, ok := p.compiled.Load(id); ok {
+		return plan.(*dagengine.Plan), nil
+	}
+	graph, err := dagengine.Parse(rec.Spec)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := dagengine.Compile(graph)
+	if err != nil {
+		return nil, err
+	}
+	p.compiled.Store(id, plan)
+	return plan, nil
+}
+
+// events publishes what happens to calls.
+type events struct{ b *broker.Broker }
+
+func (e events) Retried(call *wire.Call, wait time.Duration, why error) {
+	e.b.EventRetried(call, wait, why)
+}
+
+// stores opens the lattice store of each namespace once, and runs them all.
+type stores struct {
+	b          *broker.Broker
+	writer     string
+	cacheBytes int64
+	clock      *kvlattice.Clock
+	added      chan *kvlattice.Store
+
+	mu   sync.Mutex // guards open, also while a bucket is being opened
+	open sync.Map   // namespace → *kvlattice.Store
+}
+
+func newStores(b *broker.Broker, writer string, cacheBytes int64) *stores {
+	return &stores{
+		b: b, writer: writer, cacheBytes: cacheBytes,
+		clock: kvlattice.NewClock(time.Now), added: make(chan *kvlattice.Store, 1024),
+	}
+}
+
+// Store returns the store of a namespace, whose bucket is made if need be.
+func (s *stores) Store(ctx context.Context, ns string) (consistency.State, error) {
+	if st, ok := s.open.Load(ns); ok {
+		return st.(*kvlattice.Store), nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st, ok := s.open.Load(ns); ok {
+		return st.(*kvlattice.Store), nil
+	}
+	bucket, err := s.b.OpenBucket(ctx, ns)
+	if err != nil {
+		return nil, err
+	}
+	st := kvlattice.New(kvlattice.Config{
+		Writer: s.writer, CacheBytes: s.cacheBytes, Clock: s.clock, Settled: s.b.SettledSource,
+	}, bucket, bucket)
+	select {
+	case s.added <- st:
+	default:
+		return nil, &wire.Error{Op: "open namespace", Name: ns, Kind: wire.KindTooLarge, Msg: "over 1024 namespaces in one worker"}
+	}
+	s.open.Store(ns, st)
+	return st, nil
+}
+
+// Run runs every store that is opened, until ctx ends and each has folded what
+// it wrote.
+func (s *stores) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for {
+		select {
+		case st := <-s.added:
+			running.Go(func() {
+				if err := st.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, err)
+				}
+			})
+		case <-ctx.Done():
+			running.Wait()
+			return errors.Join(errs...)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package deployments
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/cloudburst-nats/cloudburst/broker"
+)
+
+// NodeConfig describes a platform in one process.
+type NodeConfig struct {
+	// Server is the embedded server to start; nil connects to Broker.URL instead.
+	Server *broker.ServerConfig
+	// Broker says how to connect, and how streams are made.
+	Broker broker.Config
+	// Log is told of what the parts meet. Nil is silent.
+	Log *logrus.Entry
+}
+
+// A Node is a running platform: server (or connection), gateway and janitor.
+// Workers join it with RunWorker, in this process or elsewhere.
+type Node struct {
+	server *broker.Server // nil when the server is elsewhere
+	broker *broker.Broker
+	stop   context.CancelFunc
+	parts  sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// StartNode brings the parts up in order and returns once the platform answers.
+// The node runs until Close; ctx bounds the start alone.
+func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
+	n := &Node{}
+	if cfg.Server != nil {
+		server, err := broker.StartServer(ctx, *cfg.Server)
+		if err != nil {
+			return nil, err
+		}
+		n.server = server
+		cfg.Broker.Server = server
+	}
+	cfg.Broker.Log = cfg.Log
+	b, err := broker.Connect(ctx, cfg.Broker)
+	if err != nil {
+		n.shutdown()
+		return nil, err
+	}
+	n.broker = b
+	if err := b.EnsurePlatform(ctx); err != nil {
+		n.shutdown()
+		return nil, err
+	}
+	if _, err := b.OpenBucket(ctx, broker.DefaultNamespace); err != nil {
+		n.shutdown()
+		return nil, err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	gateway := b.NewGateway(cfg.Log)
+	n.start(running, gateway.Run)
+	n.start(running, b.NewJanitor().Run)
+	select {
+	case <-gateway.Ready():
+		return n, nil
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), n.Close())
+	}
+}
+
+// Broker returns the node's own connection.
+func (n *Node) Broker() *broker.Broker { return n.broker }
+
+// URL returns where NATS clients reach the embedded server; empty if it has no
+// port, or is elsewhere.
+func (n *Node) URL() string {
+	if n.server == nil {
+		return ""
+	}
+	return n.server.URL()
+}
+
+// Close takes the parts down in reverse order and returns what they failed with.
+func (n *Node) Close() error {
+	if n.stop != nil {
+		n.stop()
+	}
+	n.parts.Wait()
+	n.shutdown()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
+func (n *Node) start(ctx context.Context, part func(context.Context) error) {
+	n.parts.Go(func() {
+		if err := part(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			n.mu.Lock()
+			n.err = errors.Join(n.err, err)
+			n.mu.Unlock()
+		}
+	})
+}
+
+func (n *Node) shutdown() {
+	if n.broker != nil {
+		n.broker.Close()
+	}
+	if n.server != nil {
+		n.server.Shutdown()
+	}
+}

@@ -1,0 +1,243 @@
+package deployments
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/sirupsen/logrus"
+
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/workers"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+)
+
+// WorkerConfig describes one worker of one pool.
+type WorkerConfig struct {
+	// Pool is the pool it serves. Default "default".
+	Pool string
+	// Slots is how many calls run at once. Default 64.
+	Slots int
+	// Namespace is the bucket of its functions' state. Default "state".
+	Namespace string
+	// CacheBytes bounds its cache, for each namespace. Default 256 MiB.
+	CacheBytes int64
+	// Functions are what it serves: all functions of the pool.
+	Functions []Hosted
+	// Ready, if set, is called once its functions can be called.
+	Ready func()
+	// Log is told of what it meets. Nil is silent.
+	Log *logrus.Entry
+}
+
+// Hosted is a function and the code that runs it.
+type Hosted struct {
+	Spec wire.Function
+	Code runtime.Function
+}
+
+// DefaultSlots is how many calls a worker runs at once unless it is told.
+const DefaultSlots = 64
+
+// announceEvery is how often a worker shows that it is alive, and its numbers.
+const announceEvery = time.Second
+
+// RunWorker registers the worker's functions, runs their calls until ctx ends,
+// then finishes what is in hand and returns. What can't be registered is an
+// error at once.
+func RunWorker(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
+	p, err := newParts(ctx, b, cfg.withDefaults())
+	if err != nil {
+		return err
+	}
+	return p.run(ctx)
+}
+
+func (c WorkerConfig) withDefaults() WorkerConfig {
+	if c.Pool == "" {
+		c.Pool = broker.DefaultPool
+	}
+	if c.Slots <= 0 {
+		c.Slots = DefaultSlots
+	}
+	if c.Namespace == "" {
+		c.Namespace = broker.DefaultNamespace
+	}
+	return c
+}
+
+// parts is everything around one worker.
+type parts struct {
+	b         *broker.Broker
+	cfg       WorkerConfig
+	id        string
+	began     time.Time
+	catalogue *broker.Catalogue
+	stores    *stores
+	worker    *workers.Worker
+	puller    *broker.Puller
+}
+
+func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, error) {
+	if err := b.EnsurePlatform(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkPool(ctx, b, cfg); err != nil {
+		return nil, err
+	}
+	specs := make([]wire.Function, len(cfg.Functions))
+	for i, f := range cfg.Functions {
+		specs[i] = f.Spec
+		specs[i].Pool = cfg.Pool
+	}
+	if err := b.RegisterFunctions(ctx, specs); err != nil {
+		return nil, err
+	}
+	_, source, err := b.Settled(ctx, cfg.Pool)
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now()}
+	p.catalogue = b.NewCatalogue()
+	p.stores = newStores(b, p.id, cfg.CacheBytes)
+	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
+		return nil, err
+	}
+	engine := dagengine.NewEngine(b, b, plans{p.catalogue, b, &sync.Map{}})
+	p.worker = workers.New(workers.Config{
+		ID: p.id, Pool: cfg.Pool, Source: source, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
+	}, p.stores, b, graphs{engine}, events{b})
+	for i, f := range cfg.Functions {
+		p.worker.Host(specs[i], f.Code)
+	}
+	p.puller = b.NewPuller(cfg.Pool, cfg.Slots, func(d *broker.Delivery) {
+		p.worker.Take(d.Call, d, p.puller.Release)
+	})
+	return p, nil
+}
+
+// checkPool refuses a worker that lacks functions of its pool: calls of them
+// would reach it and go round.
+func checkPool(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
+	if err := wire.CheckName("pool", cfg.Pool); err != nil {
+		return err
+	}
+	if len(cfg.Functions) == 0 {
+		return &wire.Error{Op: "serve", Kind: wire.KindBadArgument, Name: cfg.Pool, Msg: "the worker serves no functions: add some with Handle"}
+	}
+	known, err := b.Functions(ctx)
+	if err != nil {
+		return err
+	}
+	mine := make(map[string]bool)
+	for _, f := range cfg.Functions {
+		if mine[f.Spec.Name] {
+			return &wire.Error{Op: "serve", Kind: wire.KindConflict, Name: f.Spec.Name, Msg: "handled twice by this worker"}
+		}
+		mine[f.Spec.Name] = true
+	}
+	var missing []string
+	for _, f := range known {
+		if f.Pool == cfg.Pool && !mine[f.Name] {
+			missing = append(missing, f.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return &wire.Error{
+			Op: "serve", Kind: wire.KindConflict, Name: cfg.Pool,
+			Msg: "the pool also has " + strings.Join(missing, ", ") + ", which this worker doesn't serve: give the worker a pool of its own, or remove them with `cloudburst fn rm`",
+		}
+	}
+	return nil
+}
+
+// run starts the parts in order and ends them in reverse.
+func (p *parts) run(ctx context.Context) error {
+	// The lower parts outlive ctx: a draining worker still needs them.
+	low, stopLow := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLow()
+	mid, stopMid := context.WithCancel(low)
+	defer stopMid()
+	var lower, middle, upper sync.WaitGroup
+	errs := make(chan error, 6)
+	start := func(wg *sync.WaitGroup, ctx context.Context, part func(context.Context) error) {
+		wg.Go(func() {
+			if err := part(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				errs <- err
+			}
+		})
+	}
+	start(&lower, low, p.stores.Run)
+	start(&lower, low, p.catalogue.Run)
+	start(&lower, low, func(ctx context.Context) error { return p.b.Cancelled(ctx, p.worker.Cancel) })
+	start(&lower, low, p.announce)
+	start(&middle, mid, p.worker.Run)
+	pulling, stopPulling := context.WithCancel(ctx)
+	defer stopPulling()
+	select {
+	case <-p.catalogue.Ready():
+		start(&upper, pulling, p.puller.Run)
+		if p.cfg.Ready != nil {
+			p.cfg.Ready()
+		}
+	case <-ctx.Done():
+	case err := <-errs:
+		errs <- err
+	}
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-errs:
+	}
+	stopPulling()
+	upper.Wait()
+	stopMid()
+	middle.Wait()
+	stopLow()
+	lower.Wait()
+	return failed
+}
+
+// announce shows the worker's life and numbers until ctx ends.
+func (p *parts) announce(ctx context.Context) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Slots: p.cfg.Slots, Started: p.began}
+	for _, f := range p.worker.Functions() {
+		info.Functions = append(info.Functions, f.Name)
+	}
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	for beat := 0; ; beat++ {
+		numbers := make(map[string]broker.FunctionStats)
+		info.Calls, info.Failures = 0, 0
+		for name, s := range p.worker.Stats() {
+			numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, LastError: s.LastError}
+			info.Calls += s.Calls
+			info.Failures += s.Errors
+		}
+		info.Busy, info.Retries = p.puller.Busy(), p.worker.Retries()
+		// A worker that can't be heard is not stopped by that: calls are what counts.
+		if err := p.b.PublishStats(p.id, numbers); err != nil && p.cfg.Log != nil {
+			p.cfg.Log.WithError(err).Debug("could not publish stats")
+		}
+		if beat%3 == 0 {
+			if err := p.b.Announce(ctx, info); err != nil && ctx.Err() == nil && p.cfg.Log != nil {
+				p.cfg.Log.WithError(err).Debug("could not announce the worker")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package kvlattice
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrStale is returned by Bucket.PutBase when the base is no longer at the
+// revision that was expected.
+var ErrStale = errors.New("base was replaced in the meantime")
+
+// A Snapshot is what one replica of the storage held of a key at one moment.
+// The replica may lag, but it has no holes: a snapshot that shows revision r
+// shows every write of the key up to r.
+type Snapshot struct {
+	Base  *Entry // nil if there is none
+	Slots []Entry
+}
+
+// A Bucket is the storage of one namespace. All methods may be called
+// concurrently, and return once the storage has acknowledged. A write that
+// returned another error than ErrStale may still be stored, now or later.
+type Bucket interface {
+	// Read returns a snapshot of the key. A key that was never written is an
+	// empty Snapshot and no error.
+	Read(ctx context.Context, key string) (Snapshot, error)
+	// PutBase replaces the base if its revision is still rev (0: there is
+	// none), else returns ErrStale. It returns the new revision.
+	PutBase(ctx context.Context, key string, e Entry, rev uint64) (uint64, error)
+	// PutSlot overwrites the slot of e.Writer, blindly, and returns its revision.
+	PutSlot(ctx context.Context, key string, e Entry) (uint64, error)
+	// PurgeSlot removes the writer's slot unless it is newer than rev.
+	PurgeSlot(ctx context.Context, key, writer string, rev uint64) error
+}
+
+// An Update tells that an element of a followed key was written.
+type Update struct {
+	Key   string
+	Entry Entry
+	// Lost says that updates of any followed key may have been missed (a
+	// reconnect); the other fields are empty. Whoever caches must re-read.
+	Lost bool
+}
+
+// A Feed tells of writes to exactly the keys that are followed. Once Follow
+// returned, every write that a later Bucket.Read misses arrives as an Update.
+// Updates that arrive before Listen is called are kept for it.
+type Feed interface {
+	Follow(key string) error
+	Unfollow(key string) error
+	// Listen hands updates to fn, one at a time, until ctx ends. fn doesn't
+	// block, and neither follows nor unfollows.
+	Listen(ctx context.Context, fn func(Update)) error
+}

@@ -1,0 +1,348 @@
+package kvlattice
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// pin returns the key's entry, which stays in the cache until unpin.
+func (s *Store) pin(key string) *entry {
+	for {
+		e := s.cache.findOrAdd(key)
+		e.mu.Lock()
+		dead := e.dead
+		if !dead {
+			e.pins++
+			if e.size == 0 {
+				s.cache.accountLocked(e)
+			}
+		}
+		e.mu.Unlock()
+		if !dead {
+			return e
+		}
+		s.cache.bury(e) // whoever killed it is about to, too
+	}
+}
+
+// unpin ends a use of the entry. Where nothing is cached, the last use of an
+// entry without unfolded writes forgets it.
+func (s *Store) unpin(e *entry) {
+	e.mu.Lock()
+	e.pins--
+	if e.pins == 0 && !s.listening.Load() && !e.own.held() {
+		s.killLocked(e)
+	}
+	dead := e.dead
+	e.mu.Unlock()
+	if dead {
+		s.cache.bury(e)
+	}
+	s.evict()
+}
+
+func (s *Store) killLocked(e *entry) {
+	e.dead = true
+	e.served.Store(nil)
+	s.cache.bytes.Add(-e.size)
+	s.dirty.remove(e)
+}
+
+// load makes a pinned entry fresh: many may ask, one reads. It returns false
+// if nothing can be cached because nobody listens.
+func (s *Store) load(ctx context.Context, e *entry) (bool, error) {
+	for {
+		gen := s.gen.Load() // before the question who listens: see Run
+		if !s.listening.Load() {
+			return false, nil
+		}
+		e.mu.Lock()
+		if e.gen == gen {
+			e.mu.Unlock()
+			e.touch()
+			s.cache.at(e.key).hits.Add(1)
+			return true, nil
+		}
+		f := e.flight
+		if f == nil {
+			f = &flight{done: make(chan struct{})}
+			e.flight = f
+			e.mu.Unlock()
+			f.err = s.fill(ctx, e, gen)
+			e.mu.Lock()
+			e.flight = nil
+			e.mu.Unlock()
+			close(f.done)
+			return true, f.err
+		}
+		e.mu.Unlock()
+		select {
+		case <-f.done:
+			// An error may be the reader's own, its context's for one: look again,
+			// and read for ourselves if need be.
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// fill follows and reads a key. Whoever calls it holds the entry's flight.
+func (s *Store) fill(ctx context.Context, e *entry, gen uint64) error {
+	s.count.misses.Add(1)
+	e.mu.Lock()
+	followed := e.followed
+	e.mu.Unlock()
+	if !followed {
+		if err := s.feed.Follow(e.key); err != nil {
+			return fmt.Errorf("follow: %w", err)
+		}
+		e.mu.Lock()
+		e.followed = true
+		e.mu.Unlock()
+	}
+	return s.refresh(ctx, e, gen)
+}
+
+// refresh joins a pinned entry with what is stored. A gen says that this makes
+// it fresh, because the key was followed before; 0 that it doesn't.
+func (s *Store) refresh(ctx context.Context, e *entry, gen uint64) error {
+	snap, err := s.bucket.Read(ctx, e.key)
+	if err != nil {
+		return err
+	}
+	stored, err := snap.Join()
+	if err != nil {
+		return err
+	}
+	s.observe(stored)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := s.absorbLocked(e, snap, stored); err != nil {
+		return err
+	}
+	s.cache.accountLocked(e)
+	if gen != 0 {
+		e.gen = gen
+		if len(snap.Slots) > s.cfg.CompactSlots {
+			s.dirty.urge(e, s.soon())
+		}
+	}
+	return nil
+}
+
+// absorbLocked joins the entry with a snapshot and what that holds. Where the
+// kinds differ, what is stored counts and what was remembered does not: then
+// somebody replaced the key by hand. What we wrote ourselves and is not in the
+// base yet can't be forgotten: the difference is an error until it is resolved.
+func (s *Store) absorbLocked(e *entry, snap Snapshot, stored Lattice) error {
+	if stored != nil && e.state != nil && stored.Kind() != e.state.Kind() {
+		e.forgetLocked()
+	}
+	if err := e.joinLocked(stored); err != nil {
+		return err
+	}
+	if e.own.mine != nil {
+		if err := e.joinLocked(e.own.mine.Clone()); err != nil {
+			e.forgetLocked()
+			return err
+		}
+	}
+	newest := uint64(0)
+	if snap.Base != nil {
+		newest = snap.Base.Rev
+		e.baseRev = max(e.baseRev, snap.Base.Rev)
+	}
+	seen := make(map[string]bool, len(snap.Slots))
+	for _, slot := range snap.Slots {
+		newest = max(newest, slot.Rev)
+		if !s.isOwn(slot.Writer) {
+			seen[slot.Writer] = true
+			e.slotSeenLocked(slot.Writer, slot.Rev)
+		}
+	}
+	for writer, rev := range e.slots {
+		if !seen[writer] && rev <= newest {
+			delete(e.slots, writer) // it was purged
+		}
+	}
+	return nil
+}
+
+// fetch reads a key past the cache, joined with what we wrote ourselves: a
+// replica may lag behind that.
+func (s *Store) fetch(ctx context.Context, e *entry) (Lattice, error) {
+	s.count.misses.Add(1)
+	snap, err := s.bucket.Read(ctx, e.key)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := snap.Join()
+	if err != nil {
+		return nil, err
+	}
+	s.observe(stored)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch mine := e.own.mine; {
+	case mine == nil:
+		return stored, nil
+	case stored == nil:
+		return mine.Clone(), nil
+	default:
+		_, err := stored.Merge(mine)
+		return stored, err
+	}
+}
+
+// observe shows the clock the stamps that were read, so that what is written
+// next is newer.
+func (s *Store) observe(l Lattice) {
+	if r, ok := l.(*LWW); ok {
+		s.cfg.Clock.Observe(r.Timestamp())
+	}
+}
+
+// apply takes in an update of the feed. It does no I/O.
+func (s *Store) apply(u Update) {
+	if u.Lost {
+		s.count.lost.Add(1)
+		s.gen.Add(1)
+		return
+	}
+	e := s.cache.find(u.Key)
+	if e == nil || !s.wants(e, u.Entry) {
+		return
+	}
+	l, err := Decode(u.Entry)
+	if err == nil {
+		s.observe(l)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.dead {
+		return
+	}
+	if err != nil || e.state != nil && e.state.Kind() != l.Kind() {
+		e.forgetLocked() // the next read says what is wrong, if that is still so
+		return
+	}
+	base := u.Entry.Writer == ""
+	if !base {
+		e.slotSeenLocked(u.Entry.Writer, u.Entry.Rev)
+		if len(e.slots) > s.cfg.CompactSlots {
+			s.dirty.urge(e, s.soon())
+		}
+	}
+	// The state may keep l, so what l includes is asked of a base only before.
+	if base && e.own.mine != nil {
+		if more, err := l.Merge(e.own.mine); err == nil && !more {
+			e.own.mine = nil // see own
+		}
+	}
+	if err := e.joinLocked(l); err != nil {
+		e.forgetLocked()
+		return
+	}
+	if base {
+		e.baseRev = max(e.baseRev, u.Entry.Rev)
+		for writer, rev := range e.slots {
+			if rev < u.Entry.Rev {
+				delete(e.slots, writer) // most likely folded; if not, its writer will
+			}
+		}
+	}
+	s.cache.accountLocked(e)
+}
+
+// wants says whether an update is news: not if we wrote it, or know a newer base.
+func (s *Store) wants(e *entry, u Entry) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case u.Writer != "":
+		return !s.isOwn(u.Writer)
+	case u.Rev <= e.baseRev:
+		return false
+	default:
+		return e.own.base == nil || !same(*e.own.base, u)
+	}
+}
+
+// same says whether an update is the write that we have under way. Updates may
+// carry headers of the storage's own.
+func same(ours, u Entry) bool {
+	if !slices.Equal(ours.Body, u.Body) {
+		return false
+	}
+	for name, values := range ours.Header {
+		if !slices.Equal(values, u.Header[name]) {
+			return false
+		}
+	}
+	return true
+}
+
+// isOwn says whether a slot is one of this process: see Store.slot.
+func (s *Store) isOwn(writer string) bool {
+	rest, ok := strings.CutPrefix(writer, s.cfg.Writer)
+	return ok && s.cfg.Writer != "" && (rest == "" || rest[0] == '=')
+}
+
+// evict forgets entries until the cache fits its bound, or all are in use.
+func (s *Store) evict() {
+	if s.cache.bytes.Load() <= s.cfg.CacheBytes {
+		return
+	}
+	for tries := 2 * s.cache.ring.len(); tries > 0 && s.cache.bytes.Load() > s.cfg.CacheBytes; tries-- {
+		e := s.cache.ring.next()
+		if e == nil {
+			continue // a round of second chances: each of them is used up now
+		}
+		s.forget(e)
+	}
+}
+
+// forget evicts an entry unless it is in use, or holds writes of ours that are
+// not in the base: those are folded as soon as can be.
+func (s *Store) forget(e *entry) {
+	e.mu.Lock()
+	if e.dead || e.pins > 0 || e.flight != nil || e.own.held() {
+		dead := e.dead
+		if !dead && e.own.held() {
+			s.dirty.urge(e, time.Now())
+		}
+		e.mu.Unlock()
+		if dead {
+			s.cache.bury(e)
+		}
+		return
+	}
+	// While the flight lasts nobody else follows or reads the key.
+	f := &flight{done: make(chan struct{})}
+	e.flight = f
+	e.gen = 0
+	e.served.Store(nil)
+	followed := e.followed
+	e.mu.Unlock()
+	if followed {
+		// A key that is still followed although it is forgotten costs traffic, no
+		// more: its updates find no entry.
+		_ = s.feed.Unfollow(e.key)
+	}
+	e.mu.Lock()
+	e.flight = nil
+	e.followed = false
+	if e.pins == 0 && !e.own.held() { // else it was wanted again meanwhile
+		s.killLocked(e)
+		s.count.evictions.Add(1)
+	}
+	dead := e.dead
+	e.mu.Unlock()
+	close(f.done)
+	if dead {
+		s.cache.bury(e)
+	}
+}

@@ -1,0 +1,328 @@
+package kvlattice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// own is what this process wrote of a key that may not be in the base yet.
+//
+// The rule that keeps every acknowledged write: whatever our slot ever held is
+// in mine or in the base. So a slot is only overwritten by mine with more
+// joined to it, and mine is only dropped when a base is known to include it.
+// Who drops it:
+//   - a fold, which holds the key's turn: no write of the key is under way, and
+//     the base that it put includes mine;
+//   - an update of the feed with a base that includes mine. A write may be under
+//     way then; what it carries was in mine, hence in that base.
+//
+// The slot itself may outlive mine until it is purged; what it holds is in the
+// base, and the next write may overwrite it.
+type own struct {
+	mine Lattice // nil: nothing
+	name string  // of the slot; empty: none begun
+	rev  uint64  // at which the slot was last acknowledged; 0: there is none
+	// unsure says that a write of a slot failed, and may have been stored.
+	unsure bool
+	base   *Entry // the base that is being put
+
+	contended time.Time // until then, others write the key too
+	retry     time.Time // when a large slot may be folded again
+	visits    int       // folds since the last write
+	fence     fence
+}
+
+// held says whether something of ours may be stored outside the base.
+func (o *own) held() bool { return o.mine != nil || o.rev != 0 || o.unsure }
+
+// A batch is a write that several merges share: while one write of a key is
+// under way, all that come wait for the next one together.
+type batch struct {
+	delta   Lattice       // guarded by entry.mu until it is led
+	waiters int           // guarded by entry.mu
+	cancel  func()        // ends the write when nobody waits; nil until it is led
+	done    chan struct{} // closed when err is set
+	err     error
+}
+
+// Merge joins delta into the key. When it returns nil the storage has
+// acknowledged, and reads of this store show it. After an error the write may
+// or may not be stored, now or later; merging the same again is harmless.
+// The caller keeps delta. What another kind of lattice holds already is an
+// error of wire.KindLattice.
+func (s *Store) Merge(ctx context.Context, key string, delta Lattice) error {
+	if s.cfg.Writer == "" {
+		return &wire.Error{Op: "write", Kind: wire.KindBadArgument, Name: key, Msg: "the store was opened without a writer's name, only to read"}
+	}
+	e := s.pin(key)
+	defer s.unpin(e)
+	if err := s.write(ctx, e, delta); err != nil {
+		return fmt.Errorf("write %q: %w", key, err)
+	}
+	return nil
+}
+
+// write waits for the batch that delta joins, and leads it if the turn comes.
+func (s *Store) write(ctx context.Context, e *entry, delta Lattice) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	b, err := s.enlist(e, delta)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-b.done:
+			return b.err
+		case <-ctx.Done():
+			e.leave(b)
+			return context.Cause(ctx)
+		case e.turn <- struct{}{}:
+			s.lead(ctx, e, b)
+			<-e.turn // b is done: by us, or by who had the turn before
+		}
+	}
+}
+
+func (s *Store) enlist(e *entry, delta Lattice) (*batch, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.batch == nil {
+		e.batch = &batch{delta: delta.Clone(), waiters: 1, done: make(chan struct{})}
+		return e.batch, nil
+	}
+	if _, err := e.batch.delta.Merge(delta); err != nil {
+		return nil, err
+	}
+	e.batch.waiters++
+	s.count.shared.Add(1)
+	return e.batch, nil
+}
+
+// leave is a waiter giving up. The last one takes the write back, or ends it.
+func (e *entry) leave(b *batch) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b.waiters--
+	switch {
+	case b.waiters > 0:
+	case b.cancel != nil:
+		b.cancel()
+	case e.batch == b:
+		e.batch = nil
+	}
+}
+
+// lead writes a batch, unless another waiter has done so. Whoever calls it has
+// the entry's turn. The write is everybody's who waits: it outlives ctx until
+// all of them have given up.
+func (s *Store) lead(ctx context.Context, e *entry, b *batch) {
+	shared, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+	defer cancel()
+	e.mu.Lock()
+	led := e.batch != b
+	if !led {
+		e.batch, b.cancel = nil, cancel
+	}
+	e.mu.Unlock()
+	if led {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { e.leave(b) })
+	size, err := s.publish(shared, e, b.delta)
+	stop()
+	b.err = err
+	close(b.done)
+	if err == nil && s.overdue(e, size) {
+		// The write is stored; a fold that fails is tried again by Run.
+		_ = s.visit(ctx, e)
+	}
+}
+
+// errCrowded says that a write had better go to a slot.
+var errCrowded = errors.New("base is not for this write")
+
+// publish stores delta: in the base if the key is quiet, else in our slot,
+// whose size it returns. Whoever calls it has the entry's turn.
+func (s *Store) publish(ctx context.Context, e *entry, delta Lattice) (slotSize int, err error) {
+	read := s.mustRead(e, delta)
+	for {
+		if read {
+			if err := s.refresh(ctx, e, 0); err != nil {
+				return 0, err
+			}
+		}
+		err := s.putBase(ctx, e, delta)
+		switch {
+		case errors.Is(err, ErrStale) && !read && !s.fresh(e):
+			read = true // a key taken for new isn't: look, and try once more
+		case errors.Is(err, ErrStale):
+			e.contend(8 * s.cfg.Idle) // an attempt in vain costs a round trip
+			return s.putSlot(ctx, e, delta)
+		case errors.Is(err, errCrowded):
+			return s.putSlot(ctx, e, delta)
+		default:
+			return 0, err
+		}
+	}
+}
+
+// mustRead says whether a write has to read first: where nothing is cached,
+// because a quiet key's base needs its revision; and if what is remembered
+// looks like another kind, because it may have been replaced by hand.
+func (s *Store) mustRead(e *entry, delta Lattice) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !s.listening.Load() && !e.own.held() || e.state != nil && e.state.Kind() != delta.Kind()
+}
+
+// contend has a key's writes go to slots for a while: others write it too.
+func (e *entry) contend(d time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.own.contended = time.Now().Add(d)
+}
+
+func (s *Store) fresh(e *entry) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gen == s.gen.Load()
+}
+
+// putBase writes the join of delta and what is known of a quiet key. A base of
+// this size costs no more than a slot, needs no fold, and any client can read
+// it at once. errCrowded and ErrStale tell that the key isn't quiet.
+func (s *Store) putBase(ctx context.Context, e *entry, delta Lattice) error {
+	base, rev, err := s.planBase(e, delta)
+	if err != nil || base == nil {
+		return err
+	}
+	stored, err := s.bucket.PutBase(ctx, e.key, *base, rev)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.own.base = nil
+	if err != nil {
+		if !errors.Is(err, ErrStale) {
+			e.gen = 0 // it may be stored, and its update was taken for known
+			e.served.Store(nil)
+		}
+		return err
+	}
+	s.count.bases.Add(1)
+	e.baseRev = max(e.baseRev, stored)
+	err = e.joinLocked(delta)
+	s.cache.accountLocked(e)
+	return err
+}
+
+// planBase returns the base to put and the revision it replaces; nil if delta
+// is stored already.
+func (s *Store) planBase(e *entry, delta Lattice) (*Entry, uint64, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	joined := delta
+	if e.state != nil {
+		if e.state.Kind() != delta.Kind() {
+			return nil, 0, differ(e.state, delta)
+		}
+		// Cloning is for small values only: a large set isn't copied for one element.
+		if e.crowdedLocked() || e.state.Size() > max(4*s.cfg.SmallBase, 4*delta.Size()) {
+			return nil, 0, errCrowded
+		}
+		joined = e.state.Clone()
+		changed, err := joined.Merge(delta)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !changed {
+			s.count.skipped.Add(1)
+			return nil, 0, nil
+		}
+	} else if e.crowdedLocked() {
+		return nil, 0, errCrowded
+	}
+	base := new(Entry)
+	base.Header, base.Body = joined.Encode()
+	// What is mostly delta would fill a slot of that size just as well.
+	if base.size() > s.cfg.SmallBase && joined.Size() > 2*delta.Size() {
+		return nil, 0, errCrowded
+	}
+	e.own.base = base
+	return base, e.baseRev, nil
+}
+
+// crowdedLocked says whether somebody has a slot of the key, or is about to.
+func (e *entry) crowdedLocked() bool {
+	return e.own.held() || len(e.slots) > 0 || time.Now().Before(e.own.contended)
+}
+
+// putSlot overwrites our slot with all that isn't known to be in the base.
+func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int, err error) {
+	e.mu.Lock()
+	if !e.own.held() {
+		e.own.name = *s.slot.Load()
+	}
+	if e.own.mine == nil {
+		e.own.mine = delta.Clone()
+	} else if _, err := e.own.mine.Merge(delta); err != nil {
+		e.mu.Unlock()
+		return 0, err
+	}
+	slot := Entry{Writer: e.own.name}
+	slot.Header, slot.Body = e.own.mine.Encode()
+	e.own.visits = 0
+	s.dirty.rest(e, time.Now().Add(s.cfg.Idle))
+	e.mu.Unlock()
+
+	rev, err := s.bucket.PutSlot(ctx, e.key, slot)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.own.unsure = true
+		e.own.name, e.own.rev = s.abandon(slot.Writer), 0
+		s.cache.accountLocked(e)
+		return 0, err
+	}
+	s.count.slots.Add(1)
+	e.own.rev = rev
+	if e.own.unsure && e.own.mine != nil {
+		delta = e.own.mine.Clone() // what failed before is stored now
+	}
+	err = e.joinLocked(delta)
+	s.cache.accountLocked(e)
+	return slot.size(), err
+}
+
+// abandon returns the name of the slot that takes the place of one in which a
+// write failed. The failed write may still be on its way, and must not
+// overwrite what is acknowledged later; nothing ever writes to that slot again.
+// A fold removes it.
+func (s *Store) abandon(name string) string {
+	now := s.slot.Load()
+	if *now != name {
+		return *now // another key's write failed first, and renamed all
+	}
+	next := s.cfg.Writer + "=" + strconv.FormatUint(s.renamed.Add(1), 36)
+	if s.slot.CompareAndSwap(now, &next) {
+		return next
+	}
+	return *s.slot.Load()
+}
+
+// size is how many bytes of header and body the entry takes on its way.
+func (e *Entry) size() int {
+	n := len(e.Body)
+	for name, values := range e.Header {
+		for _, v := range values {
+			n += len(name) + len(v)
+		}
+	}
+	return n
+}

@@ -1,0 +1,189 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+)
+
+// A job is one delivery on its way through a worker. Its goroutine owns it,
+// but for what the worker's mutex guards.
+type job struct {
+	w       *Worker
+	call    wire.Call
+	d       Delivery
+	release func()
+	began   time.Time
+	ctx     context.Context //nolint:containedctx // ends with the job, which is one goroutine's
+	cancel  context.CancelCauseFunc
+
+	session *consistency.Session
+	limits  wire.Limits   // of the step that ran last
+	took    time.Duration // in functions
+}
+
+var _ Host = (*job)(nil)
+
+// run takes the job through its life and frees its slot.
+func (j *job) run() {
+	out, err := j.execute()
+	j.release()
+	switch {
+	case err == nil && !out.Done:
+		j.end() // the run goes on elsewhere
+	case err == nil:
+		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes})
+	case context.Cause(j.ctx) == error(errCancelled): //nolint:errorlint // this very cause, no other cancellation
+		j.finish(&wire.Result{Status: wire.StatusCancelled, Err: errorOf(err, j.call.Name)})
+	default:
+		j.fail(err)
+	}
+}
+
+// execute runs the call's function, or its part of a DAG, up to the point
+// where all its effects but the result are stored.
+func (j *job) execute() (Outcome, error) {
+	if err := context.Cause(j.ctx); err != nil {
+		return Outcome{}, err
+	}
+	j.limits = j.limitsOf(j.call.Name)
+	if most := j.limits.Attempts + crashes; j.call.Attempt > most {
+		return Outcome{}, &wire.Error{
+			Op: "run", Name: j.call.Name, Kind: wire.KindCrashed,
+			Msg: fmt.Sprintf("handed out %d times without an answer: it may be bringing its worker down", j.call.Attempt-1),
+		}
+	}
+	args, err := j.w.values.Unpack(j.ctx, j.call.Args)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if j.call.Node != "" || !j.w.Hosts(j.call.Name) {
+		call := j.call
+		call.Args = args
+		return j.w.graphs.Run(j.ctx, call, j)
+	}
+	value, err := j.Invoke(j.ctx, Step{Function: j.call.Name}, args)
+	if err == nil {
+		err = j.Flush(j.ctx)
+	}
+	return Outcome{Done: true, Value: value}, err
+}
+
+// crashes is how often a call may be handed out beyond its attempts: a worker
+// that dies under a call says nothing, so those deliveries only show here.
+const crashes = 16
+
+// Hosts says whether the worker hosts the function.
+func (j *job) Hosts(function string) bool { return j.w.Hosts(function) }
+
+// Worker names the worker.
+func (j *job) Worker() string { return j.w.cfg.ID }
+
+// Invoke runs one function in this job's slot, within its time-out.
+func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Value, error) {
+	h := j.w.functions[step.Function]
+	if h == nil {
+		return wire.Value{}, &notHosted{step.Function}
+	}
+	j.limits = override(h.limits, step.Limits)
+	j.open(step.Node)
+	args, err := wire.Resolve(args, func(r wire.Ref) (wire.Value, error) { return j.look(ctx, r) })
+	if err != nil {
+		return wire.Value{}, err
+	}
+	timeout := &wire.Error{Op: "run", Name: step.Function, Kind: wire.KindTimeout, Msg: "no answer within " + j.limits.Timeout.String() + ", the function's time-out"}
+	ctx, cancel := context.WithTimeoutCause(ctx, j.limits.Timeout, timeout)
+	defer cancel()
+	began := time.Now()
+	value, err := h.code.Invoke(ctx, &runtime.Call{
+		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args, State: j.session,
+	})
+	took := time.Since(began)
+	j.took += took
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+			err = cause // the function handed on what ended its context
+		}
+		err = functionError(err, step.Function)
+	}
+	h.stats.count(took, err)
+	return value, err
+}
+
+// Flush stores what the functions of this job have written so far.
+func (j *job) Flush(ctx context.Context) error {
+	if j.session == nil {
+		return nil
+	}
+	if err := j.session.Flush(ctx); err != nil {
+		return &storageError{err}
+	}
+	return nil
+}
+
+// open gives the job its session, or moves it on to the next node.
+func (j *job) open(node string) {
+	if j.session != nil {
+		j.session.SetNode(node)
+		return
+	}
+	j.session = consistency.NewSession(j.w.stores, consistency.Identity{
+		Writer: j.w.cfg.ID, Source: j.w.cfg.Source, Seq: j.call.Seq,
+		Node: node, Attempt: j.call.Attempt, Namespace: j.w.cfg.Namespace,
+	})
+}
+
+// look returns what a reference stands for.
+func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
+	if ref.Run != "" {
+		return j.future(ctx, ref.Run)
+	}
+	v, found, err := j.session.Get(ctx, ref.Namespace, ref.Key)
+	if err == nil && !found {
+		err = &wire.Error{Op: "resolve", Name: ref.Key, Kind: wire.KindUnknown, Msg: "no such key: the argument refers to it"}
+	}
+	return v, err
+}
+
+// future waits for another run's result without keeping a slot from a call
+// that could run.
+func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
+	release := j.release
+	j.release = func() {}
+	release()
+	ctx, cancel := context.WithTimeout(ctx, j.limits.Timeout)
+	defer cancel()
+	r, err := j.w.values.Await(ctx, run)
+	switch {
+	case err != nil:
+		return wire.Value{}, err
+	case r.Status != wire.StatusOK:
+		return wire.Value{}, &wire.Error{Op: "resolve", Name: string(run), Kind: wire.KindPermanent, Msg: "the run that the argument waits for ended " + string(r.Status), Err: r.Err}
+	}
+	return r.Value, nil
+}
+
+func (j *job) limitsOf(name string) wire.Limits {
+	if h := j.w.functions[name]; h != nil {
+		return h.limits
+	}
+	return wire.Function{}.Limits()
+}
+
+func override(l, by wire.Limits) wire.Limits {
+	if by.Timeout > 0 {
+		l.Timeout = by.Timeout
+	}
+	if by.Attempts > 0 {
+		l.Attempts = by.Attempts
+	}
+	if by.Backoff > 0 {
+		l.Backoff = by.Backoff
+	}
+	return l
+}

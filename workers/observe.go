@@ -1,0 +1,106 @@
+package workers
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Events tells the outside of further attempts; it must not block. Results tell
+// of themselves.
+type Events interface {
+	Retried(call *wire.Call, wait time.Duration, why error)
+}
+
+// Stats are a function's numbers on this worker, since it started.
+type Stats struct {
+	Calls, Errors uint64
+	Took          time.Duration // in all
+	LastError     string
+}
+
+// Stats returns the numbers of every hosted function.
+func (w *Worker) Stats() map[string]Stats {
+	all := make(map[string]Stats, len(w.functions))
+	for name, h := range w.functions {
+		s := Stats{Calls: h.stats.calls.Load(), Errors: h.stats.errors.Load(), Took: time.Duration(h.stats.took.Load())}
+		if last := h.stats.last.Load(); last != nil {
+			s.LastError = *last
+		}
+		all[name] = s
+	}
+	return all
+}
+
+// Retries returns how many further attempts this worker has asked for.
+func (w *Worker) Retries() uint64 { return w.observe.retries.Load() }
+
+type counters struct {
+	calls, errors atomic.Uint64
+	took          atomic.Int64
+	last          atomic.Pointer[string]
+}
+
+func (c *counters) count(took time.Duration, err error) {
+	c.calls.Add(1)
+	c.took.Add(int64(took))
+	if err != nil {
+		c.errors.Add(1)
+		msg := err.Error()
+		c.last.Store(&msg)
+	}
+}
+
+// observer logs and counts: one method an event.
+type observer struct {
+	log     *logrus.Entry
+	events  Events
+	retries atomic.Uint64
+}
+
+func (o *observer) started(w *Worker) {
+	if o.log != nil {
+		o.log.WithFields(logrus.Fields{"pool": w.cfg.Pool, "node": w.cfg.ID, "functions": len(w.functions)}).Info("worker started")
+	}
+}
+
+func (o *observer) drained(w *Worker) {
+	if o.log != nil {
+		o.log.WithFields(logrus.Fields{"pool": w.cfg.Pool, "node": w.cfg.ID}).Info("worker drained")
+	}
+}
+
+func (o *observer) retried(j *job, wait time.Duration, why error) {
+	o.retries.Add(1)
+	if o.events != nil {
+		o.events.Retried(&j.call, wait, why)
+	}
+	if o.log != nil {
+		o.of(j).WithError(why).WithField("wait", wait.String()).Info("call is handed out again")
+	}
+}
+
+func (o *observer) buried(j *job, err *wire.Error) {
+	if o.log != nil {
+		o.of(j).WithError(err).Warn("call became a dead letter")
+	}
+}
+
+func (o *observer) unsettled(j *job, err error) {
+	if o.log != nil {
+		o.of(j).WithError(err).Warn("call could not be settled; it is handed out again")
+	}
+}
+
+func (o *observer) silent(j *job, err error) {
+	if o.log != nil {
+		o.of(j).WithError(err).Warn("no sign of life could be given for the call")
+	}
+}
+
+func (o *observer) of(j *job) *logrus.Entry {
+	return o.log.WithFields(logrus.Fields{"fn": j.call.Name, "run": string(j.call.Run), "attempt": j.call.Attempt})
+}

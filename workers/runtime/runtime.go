@@ -1,0 +1,60 @@
+// Package runtime is the seam between a worker and the code it runs: one small
+// interface with an implementation for each way to run code.
+//
+// A Function is code that is ready to be called. A Call is one execution of
+// it, with its arguments and the State it may read and write. State is
+// buffered by the caller of Invoke and only stored when the execution
+// succeeds: a function that was given up on may go on writing to its State,
+// and nobody will ever see it.
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// A Function runs calls. Invoke may be called concurrently. It returns when
+// ctx ends at the latest; a function that fails returns an error, one that
+// panics a *wire.Error of KindPanic with the stack.
+type Function interface {
+	Invoke(ctx context.Context, call *Call) (wire.Value, error)
+}
+
+// A Call is one execution of a function.
+type Call struct {
+	Run      wire.RunID
+	Function string
+	Node     string // of a DAG; else empty
+	Attempt  int    // 1 is the first
+	Args     wire.Value
+	State    State
+}
+
+// State is what a function can read and write while it runs: paper section 3,
+// Table 1. A namespace is a bucket; "" is the function's own.
+type State interface {
+	Registers
+	Counters
+	Sets
+}
+
+// Registers are last-writer-wins values.
+type Registers interface {
+	Get(ctx context.Context, ns, key string) (v wire.Value, found bool, err error)
+	Put(ctx context.Context, ns, key string, v wire.Value) error
+	Delete(ctx context.Context, ns, key string) error
+}
+
+// Counters count up and down, each call once however often it is retried.
+type Counters interface {
+	AddCounter(ctx context.Context, ns, key string, delta int64) error
+	Counter(ctx context.Context, ns, key string) (int64, error)
+}
+
+// Sets only grow.
+type Sets interface {
+	AddSet(ctx context.Context, ns, key string, elements ...json.RawMessage) error
+	Set(ctx context.Context, ns, key string) ([]json.RawMessage, error)
+}

@@ -1,0 +1,107 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// How long a call waits for another worker when this one can't serve it.
+const (
+	waitForHost    = 250 * time.Millisecond
+	waitForStorage = time.Second
+)
+
+// notHosted is what a worker says of a function of its pool that it does not
+// have: during a rolling deployment, the others do.
+type notHosted struct{ function string }
+
+func (e *notHosted) Error() string { return "this worker does not host " + e.function }
+
+// storageError marks a failure that is not the function's: the call is handed
+// out again until the storage is back, and never buried for it.
+type storageError struct{ err error }
+
+func (e *storageError) Error() string { return "store writes: " + e.err.Error() }
+func (e *storageError) Unwrap() error { return e.err }
+
+// finish stores the result, tells the caller and acknowledges the call.
+func (j *job) finish(r *wire.Result) {
+	r.Run, r.Name, r.Worker = j.call.Run, j.call.Name, j.w.cfg.ID
+	r.Started, r.Took, r.Attempts = j.began, j.took, j.call.Attempt
+	j.d.Finish(context.Background(), r, func(err error) {
+		if err != nil {
+			j.w.observe.unsettled(j, err)
+			j.nak(waitForStorage)
+		}
+		j.w.settled(j)
+	})
+}
+
+// end acknowledges a call whose run goes on in other calls.
+func (j *job) end() {
+	if err := j.d.Ack(); err != nil {
+		j.w.observe.unsettled(j, err)
+	}
+	j.w.settled(j)
+}
+
+// fail decides between another attempt and the end of the run.
+func (j *job) fail(err error) {
+	var missing *notHosted
+	var storage *storageError
+	switch {
+	case errors.As(err, &missing):
+		j.again(waitForHost, err)
+		return
+	case errors.As(err, &storage), wire.KindOf(err) == wire.KindUnavailable, wire.KindOf(err) == wire.KindBusy:
+		j.again(waitForStorage, err)
+		return
+	}
+	e := errorOf(err, j.call.Name)
+	if e.Kind.Retry() && j.call.Attempt < j.limits.Attempts {
+		j.again(j.limits.Wait(j.call.Attempt), e)
+		return
+	}
+	if err := j.d.Bury(context.Background(), e); err != nil {
+		j.again(waitForStorage, err)
+		return
+	}
+	j.w.observe.buried(j, e)
+	j.finish(&wire.Result{Status: wire.StatusFailed, Err: e})
+}
+
+// again has the call handed out once more.
+func (j *job) again(wait time.Duration, why error) {
+	j.w.observe.retried(j, wait, why)
+	j.nak(wait)
+	j.w.settled(j)
+}
+
+func (j *job) nak(wait time.Duration) {
+	if err := j.d.Nak(wait); err != nil {
+		j.w.observe.unsettled(j, err) // it is handed out again after AckWait
+	}
+}
+
+// functionError is what a function's failure is to the platform: a function
+// that reports a full or missing server (it called another, say) has failed,
+// and that must not pass for a failure of the platform, which is retried for ever.
+func functionError(err error, name string) *wire.Error {
+	e := errorOf(err, name)
+	if e.Kind != wire.KindBusy && e.Kind != wire.KindUnavailable {
+		return e
+	}
+	return &wire.Error{Op: "run", Name: name, Kind: wire.KindFunction, Msg: e.Error(), Err: e}
+}
+
+// errorOf makes what a function returned an Error, if it isn't one.
+func errorOf(err error, name string) *wire.Error {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &wire.Error{Op: "run", Name: name, Kind: wire.KindFunction, Msg: err.Error(), Err: err}
+}

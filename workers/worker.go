@@ -1,0 +1,265 @@
+package workers
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+)
+
+// Config describes a Worker.
+type Config struct {
+	// ID is this incarnation: unique for each start of each process.
+	ID string
+	// Pool names the pool whose calls it runs.
+	Pool string
+	// Source names the incarnation of the pool's calls stream: counters are
+	// exact per source and sequence.
+	Source string
+	// AckWait is after how long without a sign of life a call is handed out
+	// again. The worker gives one every third of it. Default 5 s.
+	AckWait time.Duration
+	// Namespace is where functions keep their state unless they name another
+	// bucket. Default "state".
+	Namespace string
+	// Log is told of failures and of starting and stopping. Nil is silent.
+	Log *logrus.Entry
+}
+
+// A Delivery is a call in hand: one handing-out by the pool's queue.
+type Delivery interface {
+	// Ack settles the call.
+	Ack() error
+	// Nak has the call handed out again after the given wait.
+	Nak(wait time.Duration) error
+	// InProgress is the sign of life.
+	InProgress() error
+	// Finish stores the result, tells the caller, and then acknowledges the
+	// call. It returns at once and calls then when that is done.
+	Finish(ctx context.Context, r *wire.Result, then func(error))
+	// Bury stores the call and its error as a dead letter.
+	Bury(ctx context.Context, err *wire.Error) error
+}
+
+// Values looks up what a call's arguments stand for.
+type Values interface {
+	// Unpack returns a value that travelled as chunks.
+	Unpack(ctx context.Context, v wire.Value) (wire.Value, error)
+	// Await returns the result of a run once there is one.
+	Await(ctx context.Context, run wire.RunID) (wire.Result, error)
+}
+
+// Graphs runs calls of DAGs and of their nodes.
+type Graphs interface {
+	// Run executes the call on host, as far as this worker can. It returns
+	// done when the whole run has ended, with its value.
+	Run(ctx context.Context, call wire.Call, host Host) (Outcome, error)
+}
+
+// Host is a worker, as a graph sees it: it runs functions in the call's slot.
+type Host interface {
+	Hosts(function string) bool
+	Invoke(ctx context.Context, step Step, args wire.Value) (wire.Value, error)
+	// Flush returns once everything that was written so far is stored.
+	Flush(ctx context.Context) error
+	// Worker names the worker, for timings.
+	Worker() string
+}
+
+// A Step is one execution of a function within a call.
+type Step struct {
+	Node     string // of a DAG; empty for a function called by itself
+	Function string
+	Limits   wire.Limits // fields over 0 override the function's
+}
+
+// An Outcome is what became of a DAG's call.
+type Outcome struct {
+	Done  bool // the run has ended
+	Value wire.Value
+	Nodes []wire.NodeTiming
+}
+
+// A Worker runs the calls of one pool. Create it with New, Host functions,
+// then Run it and hand it calls with Take.
+type Worker struct {
+	cfg     Config
+	stores  consistency.Stores
+	values  Values
+	graphs  Graphs
+	observe *observer
+
+	functions map[string]*hosted // fixed once Run was called
+
+	mu        sync.Mutex // guards what follows
+	jobs      map[*job]struct{}
+	cancelled map[wire.RunID]time.Time
+	idle      chan struct{} // closed when draining and no job is left
+	draining  bool
+}
+
+type hosted struct {
+	spec   wire.Function
+	limits wire.Limits
+	code   runtime.Function
+	stats  counters
+}
+
+// New returns a worker that hosts nothing yet.
+func New(cfg Config, stores consistency.Stores, values Values, graphs Graphs, events Events) *Worker {
+	if cfg.AckWait <= 0 {
+		cfg.AckWait = 5 * time.Second
+	}
+	if cfg.Namespace == "" {
+		cfg.Namespace = "state"
+	}
+	return &Worker{
+		cfg: cfg, stores: stores, values: values, graphs: graphs,
+		observe:   &observer{log: cfg.Log, events: events},
+		functions: make(map[string]*hosted),
+		jobs:      make(map[*job]struct{}),
+		cancelled: make(map[wire.RunID]time.Time),
+		idle:      make(chan struct{}),
+	}
+}
+
+// Host adds a function. It must not be called once Run was.
+func (w *Worker) Host(spec wire.Function, code runtime.Function) {
+	w.functions[spec.Name] = &hosted{spec: spec, limits: spec.Limits(), code: code}
+}
+
+// Functions lists what the worker hosts, by name.
+func (w *Worker) Functions() []wire.Function {
+	specs := make([]wire.Function, 0, len(w.functions))
+	for _, h := range w.functions {
+		specs = append(specs, h.spec)
+	}
+	slices.SortFunc(specs, func(a, b wire.Function) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return specs
+}
+
+// Hosts says whether the worker hosts the function.
+func (w *Worker) Hosts(function string) bool { return w.functions[function] != nil }
+
+// Run gives signs of life for the calls in hand until ctx ends, then waits
+// until the last of them is settled. Calls that were taken run to their end,
+// within their own time-outs, whatever happens to ctx.
+func (w *Worker) Run(ctx context.Context) error {
+	w.observe.started(w)
+	beat := time.NewTicker(w.cfg.AckWait / 3)
+	defer beat.Stop()
+	stop := ctx.Done()
+	for {
+		select {
+		case <-stop:
+			stop = nil
+			w.drain()
+		case <-w.idle:
+			w.observe.drained(w)
+			return nil
+		case now := <-beat.C:
+			w.beat(now)
+		}
+	}
+}
+
+// Take runs a call on a goroutine of its own. release is called once, when its
+// slot is free again; the call may not be settled yet by then.
+func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel} //nolint:fatcontext // one context a job
+	w.mu.Lock()
+	w.jobs[j] = struct{}{}
+	_, dead := w.cancelled[call.Run]
+	w.mu.Unlock()
+	if dead {
+		cancel(errCancelled)
+	}
+	go j.run()
+}
+
+// errCancelled is the cause of a run's context when somebody cancelled it.
+var errCancelled = &wire.Error{Kind: wire.KindCancelled, Msg: "the run was cancelled"}
+
+// Cancel ends a run: calls of it in hand lose their context, later ones are
+// settled without being run.
+func (w *Worker) Cancel(run wire.RunID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancelled[run] = time.Now()
+	for j := range w.jobs {
+		if j.call.Run == run {
+			j.cancel(errCancelled)
+		}
+	}
+}
+
+// settled forgets a job; the last one of a draining worker ends Run.
+func (w *Worker) settled(j *job) {
+	j.cancel(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.jobs, j)
+	w.endLocked()
+}
+
+func (w *Worker) drain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.draining = true
+	w.endLocked()
+}
+
+func (w *Worker) endLocked() {
+	if w.draining && len(w.jobs) == 0 {
+		select {
+		case <-w.idle:
+		default:
+			close(w.idle)
+		}
+	}
+}
+
+// Busy returns how many calls are in hand.
+func (w *Worker) Busy() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.jobs)
+}
+
+// A cancellation is remembered for as long as a queued call of its run may
+// come up; the mark in the run's state lasts as long.
+const rememberCancelled = time.Hour
+
+// beat gives signs of life for the calls that run for long.
+func (w *Worker) beat(now time.Time) {
+	var long []*job
+	w.mu.Lock()
+	for j := range w.jobs {
+		if now.Sub(j.began) >= w.cfg.AckWait/4 {
+			long = append(long, j)
+		}
+	}
+	for run, at := range w.cancelled {
+		if now.Sub(at) > rememberCancelled {
+			delete(w.cancelled, run)
+		}
+	}
+	w.mu.Unlock()
+	for _, j := range long {
+		if err := j.d.InProgress(); err != nil {
+			w.observe.silent(j, err)
+		}
+	}
+}
