@@ -38,7 +38,7 @@ func (s clientState) store(ctx context.Context, ns string) (*kvlattice.Store, er
 		return st, nil
 	}
 	st = kvlattice.New(kvlattice.Config{
-		Writer: s.c.writer, Clock: s.c.clock, Settled: s.c.broker.SettledSource,
+		Writer: s.c.writer, Clock: s.c.clock, Settled: s.c.broker.NewWatermarks().Settled,
 	}, bucket, nil)
 	s.c.stores[ns] = st
 	return st, nil
@@ -108,9 +108,11 @@ func (s clientState) AddSet(ctx context.Context, ns, key string, elements ...jso
 	if err != nil {
 		return err
 	}
-	set, err := kvlattice.NewSet(elements...)
-	if err != nil {
-		return err
+	set := kvlattice.NewSet()
+	for _, e := range elements {
+		if _, err := set.Add(e); err != nil {
+			return err
+		}
 	}
 	return st.Merge(ctx, key, set)
 }
@@ -131,15 +133,14 @@ func (s clientState) Set(ctx context.Context, ns, key string) ([]json.RawMessage
 
 // view shows fn the lattice of a key if it is an L, and nothing if there is none.
 func view[L kvlattice.Lattice](ctx context.Context, st *kvlattice.Store, key string, fn func(L)) error {
-	return st.View(ctx, key, func(l kvlattice.Lattice) error {
-		if l == nil {
-			return nil
-		}
-		typed, ok := l.(L)
-		if !ok {
-			return &wire.Error{Op: "read", Name: key, Kind: wire.KindLattice, Msg: "the key holds a " + string(l.Kind())}
-		}
-		fn(typed)
-		return nil
-	})
+	l, err := st.Read(ctx, key)
+	if err != nil || l == nil {
+		return err
+	}
+	typed, ok := l.(L)
+	if !ok {
+		return &wire.Error{Op: "read", Name: key, Kind: wire.KindLattice, Msg: "the key holds a " + string(l.Kind())}
+	}
+	fn(typed)
+	return nil
 }

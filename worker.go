@@ -104,7 +104,7 @@ func Handle[A, R any](w *Worker, name string, fn func(ctx context.Context, s *Se
 		if err := decodeArgs(call.Args, &arg); err != nil {
 			return wire.Value{}, err
 		}
-		out, err := fn(ctx, &Session{State: State{in: call.State}, call: call, client: client}, arg)
+		out, err := fn(ctx, &Session{State: State{in: call.State, ns: call.Namespace}, call: call, client: client}, arg)
 		if err != nil {
 			return wire.Value{}, err
 		}

@@ -44,6 +44,7 @@ type Broker struct {
 	mux     *mux
 	timeout time.Duration
 	topo    Topology
+	known   known
 	observe observer
 
 	mu          sync.Mutex    // guards what follows

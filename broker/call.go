@@ -17,6 +17,7 @@ import (
 const (
 	resendAfter = 2 * time.Second
 	lookAfter   = 5 * time.Second
+	lookFirst   = 5 * time.Millisecond
 	// dedupSafe is how long after the first try the same call may be sent
 	// again: well within the streams' duplicate window (Topology.Duplicates).
 	dedupSafe = time.Minute
@@ -32,6 +33,7 @@ type Pending struct {
 	id     uint64
 	began  time.Time
 	stored atomic.Bool
+	repeat chan struct{} // told when the stream had the call already: the result may be there
 	acked  chan struct{} // closed once the stream has the call
 	result chan wire.Result
 	failed chan error
@@ -47,7 +49,7 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 	}
 	p := &Pending{
 		Run: call.Run, b: b, began: time.Now(),
-		acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
+		repeat: make(chan struct{}, 1), acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
 	}
 	call.Reply, p.id = b.mux.open(0, p.receive)
 	var err error
@@ -92,6 +94,7 @@ func (p *Pending) Wait(ctx context.Context) (wire.Result, error) {
 func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result, error) {
 	timer := time.NewTimer(resendAfter)
 	defer timer.Stop()
+	look := lookAfter
 	for {
 		back := p.b.epoch()
 		select {
@@ -107,12 +110,15 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 			return wire.Result{}, p.gaveUp(ctx)
 		case <-timer.C:
 		case <-back:
+		case <-p.repeat: // the result goes to whoever called first: look for it, soon and then less often
+			look = lookFirst
 		}
-		next := resendAfter
 		if p.stored.Load() {
-			next = lookAfter
+			timer.Reset(look)
+			look = min(2*look, lookAfter)
+		} else {
+			timer.Reset(resendAfter)
 		}
-		timer.Reset(next)
 		if r, ok := p.again(ctx); ok {
 			return p.b.unpackResult(ctx, r)
 		}
@@ -159,10 +165,16 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		}
 		return true
 	}
-	_, _, err := parsePubAck(msg)
+	_, duplicate, err := parsePubAck(msg)
 	switch {
 	case err == nil:
 		p.markStored()
+		if duplicate {
+			select {
+			case p.repeat <- struct{}{}:
+			default:
+			}
+		}
 	case err == nats.ErrNoResponders: //nolint:errorlint // parsePubAck returns it bare
 		if p.b.knows(p.msg.Subject) {
 			return true // JetStream is on its way back up: again sends it anew

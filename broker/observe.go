@@ -67,3 +67,15 @@ func (o observer) eventLost(subject string, err error) {
 		o.log.WithError(err).WithField("subject", subject).Debug("could not tell of an event")
 	}
 }
+
+func (o observer) lockKept(subject string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("subject", subject).Debug("could not release a lock; it lapses by itself")
+	}
+}
+
+func (o observer) catchUpFailed(what string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("what", what).Warn("could not catch up, trying again")
+	}
+}

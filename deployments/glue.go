@@ -3,6 +3,7 @@ package deployments
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,18 +45,21 @@ type plans struct {
 var _ dagengine.Plans = plans{}
 
 func (p plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) {
-	rec, ok := p.catalogue.DAG(dag)
-	if !ok {
+	entry, ok := p.catalogue.Lookup(dag)
+	if !ok || entry.DAG == nil {
 		return nil, &wire.Error{Op: "run", Name: dag, Kind: wire.KindUnknown, Msg: "no such function or DAG"}
 	}
-	return p.compile(rec)
+	return p.compile(*entry.DAG)
 }
 
 func (p plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) {
 	if plan, ok := p.compiled.Load(id); ok {
 		return plan.(*dagengine.Plan), nil
 	}
-	name, version := broker.SplitVersion(id)
+	name, version, _ := strings.Cut(id, "@")
+	if rec, ok := p.catalogue.Version(name, version); ok {
+		return p.compile(rec)
+	}
 	rec, err := p.b.DAGVersion(ctx, name, version)
 	if err != nil {
 		return nil, err
@@ -90,6 +94,7 @@ func (e events) Retried(call *wire.Call, wait time.Duration, why error) {
 // stores opens the lattice store of each namespace once, and runs them all.
 type stores struct {
 	b          *broker.Broker
+	marks      *broker.Watermarks
 	writer     string
 	cacheBytes int64
 	clock      *kvlattice.Clock
@@ -99,9 +104,9 @@ type stores struct {
 	open sync.Map   // namespace → *kvlattice.Store
 }
 
-func newStores(b *broker.Broker, writer string, cacheBytes int64) *stores {
+func newStores(b *broker.Broker, marks *broker.Watermarks, writer string, cacheBytes int64) *stores {
 	return &stores{
-		b: b, writer: writer, cacheBytes: cacheBytes,
+		b: b, marks: marks, writer: writer, cacheBytes: cacheBytes,
 		clock: kvlattice.NewClock(time.Now), added: make(chan *kvlattice.Store, 1024),
 	}
 }
@@ -121,7 +126,7 @@ func (s *stores) Store(ctx context.Context, ns string) (consistency.State, error
 		return nil, err
 	}
 	st := kvlattice.New(kvlattice.Config{
-		Writer: s.writer, CacheBytes: s.cacheBytes, Clock: s.clock, Settled: s.b.SettledSource,
+		Writer: s.writer, CacheBytes: s.cacheBytes, Clock: s.clock, Settled: s.marks.Settled,
 	}, bucket, bucket)
 	select {
 	case s.added <- st:
@@ -130,6 +135,17 @@ func (s *stores) Store(ctx context.Context, ns string) (consistency.State, error
 	}
 	s.open.Store(ns, st)
 	return st, nil
+}
+
+// cached returns how much the stores hold in memory.
+func (s *stores) cached() (bytes int64, keys int) {
+	s.open.Range(func(_, st any) bool {
+		stats := st.(*kvlattice.Store).Stats()
+		bytes += stats.Bytes
+		keys += int(stats.Entries)
+		return true
+	})
+	return bytes, keys
 }
 
 // Run runs every store that is opened, until ctx ends and each has folded what

@@ -61,9 +61,16 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
-	gateway := b.NewGateway(cfg.Log)
+	catalogue := b.NewCatalogue()
+	n.start(running, catalogue.Run)
+	select {
+	case <-catalogue.Ready():
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), n.Close())
+	}
+	gateway := b.NewGateway(catalogue)
 	n.start(running, gateway.Run)
-	n.start(running, b.NewJanitor().Run)
+	n.start(running, b.NewJanitor(broker.JanitorConfig{}).Run)
 	select {
 	case <-gateway.Ready():
 		return n, nil

@@ -99,13 +99,14 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if err := b.RegisterFunctions(ctx, specs); err != nil {
 		return nil, err
 	}
-	_, source, err := b.Settled(ctx, cfg.Pool)
+	marks := b.NewWatermarks()
+	_, source, err := marks.Pool(ctx, cfg.Pool)
 	if err != nil {
 		return nil, err
 	}
 	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now()}
 	p.catalogue = b.NewCatalogue()
-	p.stores = newStores(b, p.id, cfg.CacheBytes)
+	p.stores = newStores(b, marks, p.id, cfg.CacheBytes)
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
 	}
@@ -217,14 +218,7 @@ func (p *parts) announce(ctx context.Context) error {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	for beat := 0; ; beat++ {
-		numbers := make(map[string]broker.FunctionStats)
-		info.Calls, info.Failures = 0, 0
-		for name, s := range p.worker.Stats() {
-			numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, LastError: s.LastError}
-			info.Calls += s.Calls
-			info.Failures += s.Errors
-		}
-		info.Busy, info.Retries = p.puller.Busy(), p.worker.Retries()
+		numbers := p.numbers(&info)
 		// A worker that can't be heard is not stopped by that: calls are what counts.
 		if err := p.b.PublishStats(p.id, numbers); err != nil && p.cfg.Log != nil {
 			p.cfg.Log.WithError(err).Debug("could not publish stats")
@@ -236,8 +230,22 @@ func (p *parts) announce(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return p.b.Retire(context.WithoutCancel(ctx), p.id)
 		case <-tick.C:
 		}
 	}
+}
+
+// numbers brings info up to date and returns the numbers of each function.
+func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats {
+	numbers := make(map[string]broker.FunctionStats)
+	info.Calls, info.Failures = 0, 0
+	for name, s := range p.worker.Stats() {
+		numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, LastError: s.LastError}
+		info.Calls += s.Calls
+		info.Failures += s.Errors
+	}
+	info.Busy, info.Retries = p.puller.Busy(), p.worker.Retries()
+	info.CacheBytes, info.CacheKeys = p.stores.cached()
+	return numbers
 }

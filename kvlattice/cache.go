@@ -65,10 +65,7 @@ func (e *entry) serveLocked() *served {
 
 // answer is what a user sees of a state: a deleted register is absent.
 func answer(state Lattice) *served {
-	if state == nil {
-		return &served{}
-	}
-	if r, ok := state.(*LWW); ok && r.Deleted() {
+	if state == nil || deleted(state) {
 		return &served{}
 	}
 	return &served{value: state.Value(), found: true}
@@ -77,19 +74,35 @@ func answer(state Lattice) *served {
 // joinLocked merges l into the state and takes note of it. l belongs to the
 // entry from then on.
 func (e *entry) joinLocked(l Lattice) error {
-	if l == nil {
-		return nil
-	}
-	if e.state == nil {
-		e.state = l
-		e.served.Store(nil)
-		return nil
-	}
-	changed, err := e.state.Merge(l)
+	joined, changed, err := Join(e.state, l)
 	if changed {
+		e.state = joined
 		e.served.Store(nil)
 	}
 	return err
+}
+
+// Join merges l into a lattice and returns the result, which may be either of
+// them: both belong to it from then on. nil is an empty one. As in
+// Snapshot.Join, a deletion beside another kind does nothing.
+func Join(into, l Lattice) (joined Lattice, changed bool, err error) {
+	switch {
+	case l == nil:
+		return into, false, nil
+	case into == nil:
+		return l, true, nil
+	case into.Kind() != l.Kind() && deleted(into):
+		return l, true, nil
+	case into.Kind() != l.Kind() && deleted(l):
+		return into, false, nil
+	}
+	changed, err = into.Merge(l)
+	return into, changed, err
+}
+
+func deleted(l Lattice) bool {
+	r, ok := l.(*LWW)
+	return ok && r.Deleted()
 }
 
 // forgetLocked drops what is known of the stored key, not what we wrote.

@@ -84,8 +84,9 @@ func (c *Counter) AddTotal(source string, n uint64, total int64) {
 // ack floor of the calls' consumer, and a call is acknowledged after what it
 // wrote was stored. So the snapshot holds every operation up to w, none of
 // those calls is run again, and what a stalled worker may still write for one
-// of them is ignored by every reader. No time window is needed. If another
-// base was faster, throw the settled copy away.
+// of them is ignored by every reader. No time window is needed. What a replica
+// that lags answers is no such snapshot. If another base was faster, throw the
+// settled copy away.
 func (c *Counter) Settle(source string, w uint64) {
 	own, ok := c.sources[source]
 	if !ok || w <= own.settled {

@@ -42,6 +42,11 @@ func (d *dirty) urge(e *entry, at time.Time) {
 	})
 }
 
+// set replaces all earlier plans.
+func (d *dirty) set(e *entry, at time.Time) {
+	d.plan(e, func(p *due) { *p = due{rested: at} })
+}
+
 func (d *dirty) plan(e *entry, change func(*due)) {
 	d.mu.Lock()
 	if d.keys == nil {
@@ -127,7 +132,7 @@ func (s *Store) sweep(ctx context.Context) {
 				}
 				folding.Go(func() {
 					defer func() { <-free }()
-					s.fold1(ctx, e)
+					_ = s.attend(ctx, e, false) // counted, and planned again
 				})
 			}
 			s.evict()

@@ -186,15 +186,10 @@ func (s *Store) fetch(ctx context.Context, e *entry) (Lattice, error) {
 	s.observe(stored)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch mine := e.own.mine; {
-	case mine == nil:
-		return stored, nil
-	case stored == nil:
-		return mine.Clone(), nil
-	default:
-		_, err := stored.Merge(mine)
-		return stored, err
+	if e.own.mine != nil {
+		stored, _, err = Join(stored, e.own.mine.Clone())
 	}
+	return stored, err
 }
 
 // observe shows the clock the stamps that were read, so that what is written

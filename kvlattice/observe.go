@@ -10,16 +10,16 @@ type Stats struct {
 	Entries   int64  // keys in memory
 	Bytes     int64  // roughly what they take
 
-	BaseWrites   uint64 // writes that went straight to the base
-	SlotWrites   uint64 // writes to this writer's slots
-	SharedWrites uint64 // merges that rode along with another's write
-	SkippedMerge uint64 // merges that changed nothing, and wrote nothing
+	BaseWrites    uint64 // writes that went straight to the base
+	SlotWrites    uint64 // writes to this writer's slots
+	SharedWrites  uint64 // merges that rode along with another's write
+	SkippedMerges uint64 // merges that changed nothing, and wrote nothing
 
-	Folds      uint64 // slots compacted into their base
-	StaleFolds uint64 // that another writer's base forestalled
-	FailedFold uint64 // that an error ended; they are tried again
-	Unfolded   int64  // keys with something of ours that is not in the base yet
-	Lost       uint64 // times the feed missed updates, and everything cached went stale
+	Folds       uint64 // slots compacted into their base
+	StaleFolds  uint64 // that another writer's base forestalled
+	FailedFolds uint64 // that an error ended; they are tried again
+	Unfolded    int64  // keys with something of ours that is not in the base yet
+	Lost        uint64 // times the feed missed updates, and everything cached went stale
 }
 
 // counters are what Stats reads. Hits are counted by the cache's shards.
@@ -31,18 +31,18 @@ type counters struct {
 // Stats returns the counters as they stand.
 func (s *Store) Stats() Stats {
 	st := Stats{
-		Misses:       s.count.misses.Load(),
-		Evictions:    s.count.evictions.Load(),
-		Bytes:        s.cache.bytes.Load(),
-		BaseWrites:   s.count.bases.Load(),
-		SlotWrites:   s.count.slots.Load(),
-		SharedWrites: s.count.shared.Load(),
-		SkippedMerge: s.count.skipped.Load(),
-		Folds:        s.count.folds.Load(),
-		StaleFolds:   s.count.staleFolds.Load(),
-		FailedFold:   s.count.failedFolds.Load(),
-		Unfolded:     int64(s.dirty.size()),
-		Lost:         s.count.lost.Load(),
+		Misses:        s.count.misses.Load(),
+		Evictions:     s.count.evictions.Load(),
+		Bytes:         s.cache.bytes.Load(),
+		BaseWrites:    s.count.bases.Load(),
+		SlotWrites:    s.count.slots.Load(),
+		SharedWrites:  s.count.shared.Load(),
+		SkippedMerges: s.count.skipped.Load(),
+		Folds:         s.count.folds.Load(),
+		StaleFolds:    s.count.staleFolds.Load(),
+		FailedFolds:   s.count.failedFolds.Load(),
+		Unfolded:      int64(s.dirty.size()),
+		Lost:          s.count.lost.Load(),
 	}
 	for i := range s.cache.shards {
 		sh := &s.cache.shards[i]

@@ -2,7 +2,6 @@ package kvlattice_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -78,7 +77,7 @@ func TestSetRefusesWhatIsNotJSON(t *testing.T) {
 	t.Parallel()
 	s := kvlattice.NewSet(json.RawMessage("1"))
 	for _, element := range []string{"", "x", "1 2", "{", "'a'", "[1,]"} {
-		if _, err := s.Add(json.RawMessage(element)); !errors.Is(err, &wire.Error{Kind: wire.KindBadArgument}) && wire.KindOf(err) != wire.KindBadArgument {
+		if _, err := s.Add(json.RawMessage(element)); wire.KindOf(err) != wire.KindBadArgument {
 			t.Errorf("Add(%q): got %v, want an error of %q", element, err, wire.KindBadArgument)
 		}
 		if s.Has(json.RawMessage(element)) {

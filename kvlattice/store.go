@@ -149,13 +149,37 @@ func (s *Store) Read(ctx context.Context, key string) (Lattice, error) {
 
 // Put writes a last-writer-wins value. It returns when that is stored.
 func (s *Store) Put(ctx context.Context, key string, v wire.Value) error {
-	return s.Merge(ctx, key, NewLWW(v, s.Stamp(key), s.cfg.Writer))
+	ts, err := s.stampToWin(ctx, key)
+	if err != nil {
+		return err
+	}
+	return s.Merge(ctx, key, NewLWW(v, ts, s.cfg.Writer))
 }
 
 // Delete marks a last-writer-wins value as deleted; deleting what isn't there
 // is no error. Other lattices only grow: deleting one is an error of wire.KindLattice.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	return s.Merge(ctx, key, NewTombstone(s.Stamp(key), s.cfg.Writer))
+	ts, err := s.stampToWin(ctx, key)
+	if err != nil {
+		return err
+	}
+	return s.Merge(ctx, key, NewTombstone(ts, s.cfg.Writer))
+}
+
+// stampToWin is Stamp, but where nothing is cached it reads the key first: a
+// command by hand must not lose to a clock that is a second ahead.
+func (s *Store) stampToWin(ctx context.Context, key string) (Timestamp, error) {
+	if s.listening.Load() {
+		return s.Stamp(key), nil
+	}
+	l, err := s.Read(ctx, key)
+	if err != nil {
+		return Timestamp{}, err
+	}
+	if r, ok := l.(*LWW); ok {
+		return s.cfg.Clock.After(r.Timestamp()), nil
+	}
+	return s.cfg.Clock.Now(), nil
 }
 
 // Stamp returns a timestamp for a write of the key that is to win over what is

@@ -27,18 +27,20 @@ type own struct {
 	mine Lattice // nil: nothing
 	name string  // of the slot; empty: none begun
 	rev  uint64  // at which the slot was last acknowledged; 0: there is none
-	// unsure says that a write of a slot failed, and may have been stored.
-	unsure bool
+	// failed are slots in which a write failed, and which may be stored.
+	failed []string
 	base   *Entry // the base that is being put
 
 	contended time.Time // until then, others write the key too
 	retry     time.Time // when a large slot may be folded again
 	visits    int       // folds since the last write
-	fence     fence
+	fails     int       // folds in a row that failed
+	// floors are how far calls were settled, by source, before our last fold.
+	floors map[string]uint64
 }
 
 // held says whether something of ours may be stored outside the base.
-func (o *own) held() bool { return o.mine != nil || o.rev != 0 || o.unsure }
+func (o *own) held() bool { return o.mine != nil || o.rev != 0 || len(o.failed) > 0 }
 
 // A batch is a write that several merges share: while one write of a key is
 // under way, all that come wait for the next one together.
@@ -203,22 +205,33 @@ func (s *Store) putBase(ctx context.Context, e *entry, delta Lattice) error {
 	if err != nil || base == nil {
 		return err
 	}
-	stored, err := s.bucket.PutBase(ctx, e.key, *base, rev)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.own.base = nil
-	if err != nil {
-		if !errors.Is(err, ErrStale) {
-			e.gen = 0 // it may be stored, and its update was taken for known
-			e.served.Store(nil)
-		}
+	if rev, err = s.replaceBase(ctx, e, base, rev); err != nil {
 		return err
 	}
 	s.count.bases.Add(1)
-	e.baseRev = max(e.baseRev, stored)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.baseRev = max(e.baseRev, rev)
 	err = e.joinLocked(delta)
 	s.cache.accountLocked(e)
 	return err
+}
+
+// replaceBase puts a base. While it is under way the feed's copy of it is
+// known for ours.
+func (s *Store) replaceBase(ctx context.Context, e *entry, base *Entry, rev uint64) (uint64, error) {
+	e.mu.Lock()
+	e.own.base = base
+	e.mu.Unlock()
+	rev, err := s.bucket.PutBase(ctx, e.key, *base, rev)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.own.base = nil
+	if err != nil && !errors.Is(err, ErrStale) {
+		e.gen = 0 // it may be stored, and its update was passed over
+		e.served.Store(nil)
+	}
+	return rev, err
 }
 
 // planBase returns the base to put and the revision it replaces; nil if delta
@@ -227,10 +240,14 @@ func (s *Store) planBase(e *entry, delta Lattice) (*Entry, uint64, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	joined := delta
-	if e.state != nil {
-		if e.state.Kind() != delta.Kind() {
+	if e.state != nil && e.state.Kind() != delta.Kind() {
+		if !deleted(e.state) {
 			return nil, 0, differ(e.state, delta)
 		}
+		if e.crowdedLocked() {
+			return nil, 0, errCrowded
+		}
+	} else if e.state != nil {
 		// Cloning is for small values only: a large set isn't copied for one element.
 		if e.crowdedLocked() || e.state.Size() > max(4*s.cfg.SmallBase, 4*delta.Size()) {
 			return nil, 0, errCrowded
@@ -253,7 +270,6 @@ func (s *Store) planBase(e *entry, delta Lattice) (*Entry, uint64, error) {
 	if base.size() > s.cfg.SmallBase && joined.Size() > 2*delta.Size() {
 		return nil, 0, errCrowded
 	}
-	e.own.base = base
 	return base, e.baseRev, nil
 }
 
@@ -285,14 +301,14 @@ func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int,
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil {
-		e.own.unsure = true
+		e.own.failed = append(e.own.failed, slot.Writer)
 		e.own.name, e.own.rev = s.abandon(slot.Writer), 0
 		s.cache.accountLocked(e)
 		return 0, err
 	}
 	s.count.slots.Add(1)
 	e.own.rev = rev
-	if e.own.unsure && e.own.mine != nil {
+	if len(e.own.failed) > 0 && e.own.mine != nil {
 		delta = e.own.mine.Clone() // what failed before is stored now
 	}
 	err = e.joinLocked(delta)
@@ -303,7 +319,8 @@ func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int,
 // abandon returns the name of the slot that takes the place of one in which a
 // write failed. The failed write may still be on its way, and must not
 // overwrite what is acknowledged later; nothing ever writes to that slot again.
-// A fold removes it.
+// A fold removes it. A write that arrives after that leaves a slot which says
+// nothing new, for the next reader that sees too many.
 func (s *Store) abandon(name string) string {
 	now := s.slot.Load()
 	if *now != name {

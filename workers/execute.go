@@ -88,7 +88,7 @@ func (j *job) Worker() string { return j.w.cfg.ID }
 func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Value, error) {
 	h := j.w.functions[step.Function]
 	if h == nil {
-		return wire.Value{}, &notHosted{step.Function}
+		return wire.Value{}, &notHostedError{step.Function}
 	}
 	j.limits = override(h.limits, step.Limits)
 	j.open(step.Node)
@@ -101,7 +101,8 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 	defer cancel()
 	began := time.Now()
 	value, err := h.code.Invoke(ctx, &runtime.Call{
-		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args, State: j.session,
+		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args,
+		Namespace: j.w.cfg.Namespace, State: j.session,
 	})
 	took := time.Since(began)
 	j.took += took
@@ -134,7 +135,7 @@ func (j *job) open(node string) {
 	}
 	j.session = consistency.NewSession(j.w.stores, consistency.Identity{
 		Writer: j.w.cfg.ID, Source: j.w.cfg.Source, Seq: j.call.Seq,
-		Node: node, Attempt: j.call.Attempt, Namespace: j.w.cfg.Namespace,
+		Node: node, Attempt: j.call.Attempt,
 	})
 }
 
@@ -143,7 +144,11 @@ func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
 	if ref.Run != "" {
 		return j.future(ctx, ref.Run)
 	}
-	v, found, err := j.session.Get(ctx, ref.Namespace, ref.Key)
+	ns := ref.Namespace
+	if ns == "" {
+		ns = j.w.cfg.Namespace
+	}
+	v, found, err := j.session.Get(ctx, ns, ref.Key)
 	if err == nil && !found {
 		err = &wire.Error{Op: "resolve", Name: ref.Key, Kind: wire.KindUnknown, Msg: "no such key: the argument refers to it"}
 	}

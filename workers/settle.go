@@ -14,11 +14,11 @@ const (
 	waitForStorage = time.Second
 )
 
-// notHosted is what a worker says of a function of its pool that it does not
+// notHostedError is what a worker says of a function of its pool that it does not
 // have: during a rolling deployment, the others do.
-type notHosted struct{ function string }
+type notHostedError struct{ function string }
 
-func (e *notHosted) Error() string { return "this worker does not host " + e.function }
+func (e *notHostedError) Error() string { return "this worker does not host " + e.function }
 
 // storageError marks a failure that is not the function's: the call is handed
 // out again until the storage is back, and never buried for it.
@@ -50,7 +50,7 @@ func (j *job) end() {
 
 // fail decides between another attempt and the end of the run.
 func (j *job) fail(err error) {
-	var missing *notHosted
+	var missing *notHostedError
 	var storage *storageError
 	switch {
 	case errors.As(err, &missing):
@@ -99,8 +99,7 @@ func functionError(err error, name string) *wire.Error {
 
 // errorOf makes what a function returned an Error, if it isn't one.
 func errorOf(err error, name string) *wire.Error {
-	var e *wire.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e
 	}
 	return &wire.Error{Op: "run", Name: name, Kind: wire.KindFunction, Msg: err.Error(), Err: err}

@@ -178,7 +178,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // slot is free again; the call may not be settled yet by then.
 func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel} //nolint:fatcontext // one context a job
+	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel}
 	w.mu.Lock()
 	w.jobs[j] = struct{}{}
 	_, dead := w.cancelled[call.Run]

@@ -24,16 +24,17 @@ type Function interface {
 
 // A Call is one execution of a function.
 type Call struct {
-	Run      wire.RunID
-	Function string
-	Node     string // of a DAG; else empty
-	Attempt  int    // 1 is the first
-	Args     wire.Value
-	State    State
+	Run       wire.RunID
+	Function  string
+	Node      string // of a DAG; else empty
+	Attempt   int    // 1 is the first
+	Args      wire.Value
+	Namespace string // where the function keeps its state unless it says otherwise
+	State     State
 }
 
 // State is what a function can read and write while it runs: paper section 3,
-// Table 1. A namespace is a bucket; "" is the function's own.
+// Table 1. A namespace is a bucket.
 type State interface {
 	Registers
 	Counters

@@ -1,0 +1,222 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// catalogueAge is how old a Catalogue can get when the notice of a change is
+// lost, or when an entry was changed by hand. Looking costs two requests.
+const catalogueAge = 2 * time.Second
+
+// An Entry is a name that can be called: of a function or of a DAG.
+type Entry struct {
+	Name     string
+	Pool     string         // whose stream takes its calls
+	Function *wire.Function // nil for a DAG
+	DAG      *DAGRecord     // nil for a function
+}
+
+// A Catalogue is a local copy of the registry that follows it while Run runs: a
+// few milliseconds behind as a rule, 2 s at most while the server can be
+// reached. Safe for concurrent use.
+type Catalogue struct {
+	b     *Broker
+	ready chan struct{}
+	ask   chan chan<- struct{} // who wants to know when it is up to date
+
+	mu  sync.RWMutex // guards what follows
+	reg *registry
+}
+
+// NewCatalogue returns a catalogue that is empty until Run has read the registry.
+func (b *Broker) NewCatalogue() *Catalogue {
+	return &Catalogue{b: b, ready: make(chan struct{}), ask: make(chan chan<- struct{}), reg: newRegistry()}
+}
+
+// Ready returns a channel that is closed once the registry was read.
+func (c *Catalogue) Ready() <-chan struct{} { return c.ready }
+
+// Run follows the registry until ctx ends.
+func (c *Catalogue) Run(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	sub, err := c.b.nc.Subscribe(subjectRegistry+"*", func(*nats.Msg) {
+		select {
+		case changed <- struct{}{}:
+		default: // a look is due already
+		}
+	})
+	if err != nil {
+		return apiError("follow registry", "", err)
+	}
+	defer c.b.unsubscribe(sub)
+	tick := time.NewTicker(catalogueAge)
+	defer tick.Stop()
+	var waiting []chan<- struct{}
+	for anew := true; ; {
+		back := c.b.epoch()
+		if err := c.update(ctx, anew); err == nil {
+			anew = false
+			for _, w := range waiting {
+				close(w)
+			}
+			waiting = nil
+		} else if ctx.Err() == nil {
+			c.b.observe.catchUpFailed("registry", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-tick.C:
+		case <-back:
+			anew = true // the server may have come back with another registry
+		case w := <-c.ask:
+			waiting = append(waiting, w)
+		}
+	}
+}
+
+// Refresh returns once the catalogue shows every change that was made before
+// the call. It needs Run to be running.
+func (c *Catalogue) Refresh(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case c.ask <- done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// update reads what is new, or everything.
+func (c *Catalogue) update(ctx context.Context, anew bool) error {
+	next := newRegistry()
+	if !anew {
+		c.mu.RLock()
+		maps.Copy(next.upTo, c.reg.upTo)
+		c.mu.RUnlock()
+	}
+	// What was read before a failure is dropped, and read again next time.
+	if err := next.read(ctx, c.b); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if anew {
+		c.reg = next
+	} else {
+		c.reg.merge(next)
+	}
+	select {
+	case <-c.ready:
+	default:
+		close(c.ready)
+	}
+	return nil
+}
+
+// Lookup returns what bears the name.
+func (c *Catalogue) Lookup(name string) (Entry, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.lookupLocked(name)
+}
+
+func (c *Catalogue) lookupLocked(name string) (Entry, bool) {
+	if f, ok := c.reg.functions[name]; ok {
+		return Entry{Name: name, Pool: f.Pool, Function: &f}, true
+	}
+	if rec, ok := c.reg.dags[name]; ok {
+		return Entry{Name: name, Pool: rec.Pool, DAG: &rec}, true
+	}
+	return Entry{}, false
+}
+
+// Version returns one version of a DAG.
+func (c *Catalogue) Version(dag, version string) (DAGRecord, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	rec, ok := c.reg.versions[dag+"."+version]
+	return rec, ok
+}
+
+// Entries lists everything that can be called, by name.
+func (c *Catalogue) Entries() []Entry {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	list := make([]Entry, 0, len(c.reg.functions)+len(c.reg.dags))
+	for name := range c.reg.functions {
+		e, _ := c.lookupLocked(name)
+		list = append(list, e)
+	}
+	for name := range c.reg.dags {
+		if _, hidden := c.reg.functions[name]; !hidden {
+			e, _ := c.lookupLocked(name)
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(x, y Entry) int { return strings.Compare(x.Name, y.Name) })
+	return list
+}
+
+// Near returns up to three names that somebody who wrote name may have meant,
+// the likeliest first.
+func (c *Catalogue) Near(name string) []string {
+	type candidate struct {
+		name string
+		far  int
+	}
+	var near []candidate
+	most := max(1, (len(name)+2)/3)
+	for _, e := range c.Entries() {
+		if far := distance(strings.ToLower(name), strings.ToLower(e.Name), most); far <= most {
+			near = append(near, candidate{e.Name, far})
+		}
+	}
+	slices.SortStableFunc(near, func(x, y candidate) int { return cmp.Compare(x.far, y.far) })
+	names := make([]string, 0, 3)
+	for _, c := range near[:min(len(near), 3)] {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// distance returns how many letters must be changed, added or dropped to make
+// one name of the other (Levenshtein), or something over most.
+func distance(x, y string, most int) int {
+	if d := len(x) - len(y); d > most || -d > most {
+		return most + 1
+	}
+	row := make([]int, len(y)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(x) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(y) {
+			change := diagonal
+			if x[i] != y[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(y)]
+}

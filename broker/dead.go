@@ -1,0 +1,212 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// A dead letter is the call's own body, so that its arguments can be read and
+// published again by hand; who it was and why it died are headers.
+const (
+	headerNode    = "Cb-Node"    // of a node's call: which node
+	headerFailure = "Cb-Failure" // the error as JSON, with its stack
+
+	// stackAtMost clips stacks (bytes): all headers of a message must stay
+	// under 64 KiB.
+	stackAtMost = 16 << 10
+)
+
+// A DeadLetter is a call that was given up.
+type DeadLetter struct {
+	Seq      uint64      `json:"seq"` // in CB_DEAD
+	Run      wire.RunID  `json:"run"`
+	Name     string      `json:"name"` // the function or DAG
+	DAG      string      `json:"dag,omitempty"`
+	Node     string      `json:"node,omitempty"`
+	Level    string      `json:"level,omitempty"`
+	Attempts int         `json:"attempts"`
+	Worker   string      `json:"worker,omitempty"`
+	Buried   time.Time   `json:"buried"`
+	Err      *wire.Error `json:"failure"`
+	Args     wire.Value  `json:"-"` // large ones are left for Broker.Unpack
+}
+
+// A DeadFilter chooses dead letters. The zero value chooses the newest 50.
+type DeadFilter struct {
+	Name  string // of the function or DAG; empty for any
+	Limit int    // default 50
+}
+
+// Bury stores the call, as it was, and its error as a dead letter, and returns
+// once that is durable. The call itself is left to be settled by Finish. Buried
+// again within the stream's window of duplicates, it is still one letter.
+func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
+	c := &d.Call
+	clipped := *failure
+	clipped.Stack = clipString(clipped.Stack, stackAtMost)
+	clipped.Msg = clipString(clipped.Msg, stackAtMost)
+	why, err := json.Marshal(clipped)
+	if err != nil {
+		return err
+	}
+	h := nats.Header{
+		wire.HeaderRun:      {fmt.Sprintf("%s/%d/%d", c.Stream, c.Seq, c.Stored.UnixNano())},
+		wire.HeaderOf:       {string(c.Run)},
+		wire.HeaderError:    {strconv.Itoa(int(failure.Kind))},
+		wire.HeaderAttempts: {strconv.Itoa(c.Attempt)},
+		wire.HeaderWorker:   {d.b.nc.Opts.Name},
+		headerFailure:       {string(why)},
+	}
+	setHeader(h, wire.HeaderDAG, c.DAG)
+	setHeader(h, headerNode, c.Node)
+	setHeader(h, wire.HeaderLevel, c.Level)
+	contentType, chunked := strings.CutPrefix(c.Args.Type, manifestType)
+	setHeader(h, wire.HeaderType, contentType)
+	if chunked {
+		setHeader(h, wire.HeaderChunks, "1")
+	}
+	_, err = d.b.put(ctx, &nats.Msg{Subject: subjectDead + c.Name, Header: h, Data: c.Args.Body})
+	return apiError("bury", c.Name, err)
+}
+
+// Dead lists dead letters, newest first.
+func (b *Broker) Dead(ctx context.Context, filter DeadFilter) ([]DeadLetter, error) {
+	if filter.Limit <= 0 {
+		filter.Limit = 50
+	}
+	subject := subjectDead + ">"
+	if filter.Name != "" {
+		if err := wire.CheckName("function", filter.Name); err != nil {
+			return nil, err
+		}
+		subject = subjectDead + filter.Name
+	}
+	var list []DeadLetter
+	err := b.scanBack(ctx, StreamDead, subject, 1<<62, func(msg *nats.Msg) bool {
+		list = append(list, letterOf(msg))
+		return len(list) < filter.Limit
+	})
+	return list, apiError("list dead letters", filter.Name, err)
+}
+
+// DeadLetter returns one dead letter; KindUnknown if there is none.
+func (b *Broker) DeadLetter(ctx context.Context, seq uint64) (DeadLetter, error) {
+	name := strconv.FormatUint(seq, 10)
+	msg, err := b.bySeq(ctx, StreamDead, seq)
+	if err != nil {
+		return DeadLetter{}, apiError("read dead letter", name, err)
+	}
+	if msg == nil {
+		return DeadLetter{}, &wire.Error{Op: "read dead letter", Name: name, Kind: wire.KindUnknown, Msg: "no such dead letter: never buried, replayed, or older than they are kept"}
+	}
+	return letterOf(msg), nil
+}
+
+// Replay publishes a dead letter's call again, with the same arguments and
+// level, and removes the letter. A call of a function or DAG becomes a new run;
+// a call of a DAG's node goes on with the run that it stopped, whose other
+// inputs may still be waiting. Replaying twice makes one call.
+func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
+	letter, err := b.DeadLetter(ctx, seq)
+	if err != nil {
+		return "", err
+	}
+	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level}
+	// Packing large arguments again gives their chunks a new lease of life.
+	if call.Args, err = b.Unpack(ctx, letter.Args); err != nil {
+		return "", err
+	}
+	again := wire.RunID(fmt.Sprintf("%s-replay-%d", letter.Run, seq))
+	if wire.CheckRunID(again) != nil { // too long
+		again = wire.RunID(fmt.Sprintf("%s-%d-replay-%d", StreamDead, seq, letter.Buried.UnixNano()))
+	}
+	if call.Node == "" {
+		call.Run = again
+	} else if err := b.reopen(ctx, call.Run, call.Node); err != nil {
+		return "", apiError("replay", letter.Name, err)
+	}
+	msg, err := b.callMsg(ctx, &call, string(again))
+	if err != nil {
+		return "", err
+	}
+	if _, err := b.put(ctx, msg); err != nil {
+		return "", apiError("replay", letter.Name, err)
+	}
+	if err := b.api(ctx, "STREAM.MSG.DELETE."+StreamDead, map[string]uint64{"seq": seq}); err != nil && !isGone(err) {
+		return call.Run, apiError("remove replayed dead letter", strconv.FormatUint(seq, 10), err)
+	}
+	return call.Run, nil
+}
+
+// reopen takes back what says that the run has ended and that the node's call
+// was another one.
+func (b *Broker) reopen(ctx context.Context, run wire.RunID, node string) error {
+	for stream, subject := range map[string]string{
+		StreamRuns:                  runSubject(run, node+runClaim),
+		bucketStream(BucketResults): bucketSubject(BucketResults, string(run)),
+	} {
+		msg, err := b.last(ctx, stream, subject)
+		if err != nil {
+			return err
+		}
+		if msg == nil {
+			continue
+		}
+		if err := b.purgeThrough(ctx, stream, subject, sequenceOf(msg)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func letterOf(msg *nats.Msg) DeadLetter {
+	h := wire.Header(msg.Header)
+	l := DeadLetter{
+		Seq:    sequenceOf(msg),
+		Name:   strings.TrimPrefix(wire.First(h, jetstream.SubjectHeader), subjectDead),
+		Run:    wire.RunID(wire.First(h, wire.HeaderOf)),
+		DAG:    wire.First(h, wire.HeaderDAG),
+		Node:   wire.First(h, headerNode),
+		Level:  wire.First(h, wire.HeaderLevel),
+		Worker: wire.First(h, wire.HeaderWorker),
+		Buried: storedAt(msg),
+		Args:   wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)},
+		Err:    new(wire.Error),
+	}
+	l.Attempts, _ = strconv.Atoi(wire.First(h, wire.HeaderAttempts))
+	if wire.First(h, wire.HeaderChunks) != "" {
+		l.Args.Type = manifestType + l.Args.Type
+	}
+	if err := json.Unmarshal([]byte(wire.First(h, headerFailure)), l.Err); err != nil {
+		kind, _ := strconv.Atoi(wire.First(h, wire.HeaderError))
+		l.Err = &wire.Error{Name: l.Name, Kind: wire.Kind(kind), Msg: "the error can't be read: " + err.Error()}
+	}
+	return l
+}
+
+func setHeader(h nats.Header, key, value string) {
+	if value != "" {
+		h[key] = []string{value}
+	}
+}
+
+func clipString(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// isGone says whether a message that was to be deleted isn't there.
+func isGone(err error) bool {
+	return wire.KindOf(apiError("", "", err)) == wire.KindUnknown
+}

@@ -1,0 +1,196 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// ensureStream creates a stream unless it exists as wanted.
+func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
+	_, err := b.js.CreateStream(ctx, want)
+	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return createError(want.Name, err)
+	}
+	have, err := b.streamConfig(ctx, want.Name)
+	if err != nil {
+		return apiError("read stream", want.Name, err)
+	}
+	return conflict(have, want)
+}
+
+// createError says what to do where a stream can't be made.
+func createError(stream string, err error) error {
+	const codeNoStorage = 10047 // JSStorageResourcesExceededErr
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeNoStorage {
+		return &wire.Error{
+			Op: "create stream", Kind: wire.KindBusy, Name: stream, Err: err,
+			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit, or set a smaller size in the topology",
+		}
+	}
+	return apiError("create stream", stream, err)
+}
+
+// A config is the JSON form of a stream's or consumer's configuration. It holds
+// whatever the server knows, also what this client doesn't.
+type config map[string]json.RawMessage
+
+// streamConfig asks the server for a stream's configuration.
+func (b *Broker) streamConfig(ctx context.Context, stream string) (config, error) {
+	return b.configOf(ctx, "STREAM.INFO."+stream, nil)
+}
+
+// configOf makes a request of the JetStream API that answers with a configuration.
+func (b *Broker) configOf(ctx context.Context, request string, args any) (config, error) {
+	var body []byte
+	if args != nil {
+		var err error
+		if body, err = json.Marshal(args); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	msg, err := b.nc.RequestWithContext(ctx, "$JS.API."+request, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Config config              `json:"config"`
+		Error  *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Error != nil {
+		return nil, answer.Error
+	}
+	return answer.Config, nil
+}
+
+// subjects returns what a stream listens to.
+func (c config) subjects() ([]string, error) {
+	var subjects []string
+	if raw, ok := c["subjects"]; ok {
+		if err := json.Unmarshal(raw, &subjects); err != nil {
+			return nil, fmt.Errorf("read subjects: %w", err)
+		}
+	}
+	return subjects, nil
+}
+
+// free are the fields that an operator may set as they like.
+var free = [...]string{"description", "metadata", "placement", "compression"}
+
+// conflict returns an error that names each field in which what exists differs
+// from what is wanted, but the given; nil if none does.
+func conflict(have config, want any, except ...string) error {
+	raw, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	var wanted config
+	if err := json.Unmarshal(raw, &wanted); err != nil {
+		return err
+	}
+	except = append(except, free[:]...)
+	var differ []string
+	for _, field := range slices.Sorted(maps.Keys(union(have, wanted))) {
+		if slices.Contains(except, field) {
+			continue
+		}
+		h, w := meaning(have[field]), meaning(wanted[field])
+		if !reflect.DeepEqual(h, w) {
+			differ = append(differ, fmt.Sprintf("%s is %s, not %s", field, show(field, h), show(field, w)))
+		}
+	}
+	if len(differ) == 0 {
+		return nil
+	}
+	what, edit := "stream", "nats stream edit"
+	name, _ := meaning(wanted["name"]).(string)
+	if _, ok := want.(jetstream.ConsumerConfig); ok {
+		what, edit = "consumer", "nats consumer edit"
+	}
+	return &wire.Error{
+		Op: "set up " + what, Kind: wire.KindConflict, Name: name,
+		Msg: "exists with another configuration: " + strings.Join(differ, "; ") +
+			". Nothing was changed: give all processes the same topology, or edit it (" + edit + "), or remove it if what it holds may go",
+	}
+}
+
+func union(a, b config) config {
+	all := maps.Clone(a)
+	maps.Copy(all, b)
+	return all
+}
+
+// meaning returns a field's value, where all ways to say "not set" are nil: the
+// server fills in some of them.
+func meaning(raw json.RawMessage) any {
+	if len(raw) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return string(raw)
+	}
+	switch v := v.(type) {
+	case bool:
+		if !v {
+			return nil
+		}
+	case json.Number:
+		if v == "0" || v == "-1" {
+			return nil
+		}
+	case string:
+		if v == "" {
+			return nil
+		}
+	case map[string]any:
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		if len(v) == 0 {
+			return nil
+		}
+	}
+	return v
+}
+
+// show prints a field's value as people write it.
+func show(field string, v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "unset"
+	case json.Number:
+		switch field {
+		case "max_age", "duplicate_window", "subject_delete_marker_ttl", "ack_wait", "inactive_threshold", "max_expires":
+			if ns, err := v.Int64(); err == nil {
+				return time.Duration(ns).String()
+			}
+		}
+		return v.String()
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(raw)
+}

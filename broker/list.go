@@ -1,0 +1,273 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// A RunInfo tells how a run stands.
+type RunInfo struct {
+	Run      wire.RunID        `json:"run"`
+	Name     string            `json:"name"`
+	Status   wire.Status       `json:"status"`
+	Started  time.Time         `json:"started"`        // of one that is pending: when it was stored
+	Took     time.Duration     `json:"took,omitempty"` // time in functions, once it has ended
+	Worker   string            `json:"worker,omitempty"`
+	Attempts int               `json:"attempts,omitempty"`
+	Nodes    []wire.NodeTiming `json:"nodes,omitempty"` // of a DAG; one that runs now has taken no time yet
+	Error    string            `json:"error,omitempty"`
+}
+
+func (r *RunInfo) ended() bool {
+	return r.Status != wire.StatusPending && r.Status != wire.StatusRunning
+}
+
+// A RunFilter chooses runs. The zero value chooses the newest 50.
+type RunFilter struct {
+	Name   string      // of the function or DAG; empty for any
+	Status wire.Status // empty for any
+	Limit  int         // default 50
+}
+
+func (f RunFilter) matches(r *RunInfo) bool {
+	return (f.Name == "" || f.Name == r.Name) && (f.Status == "" || f.Status == r.Status)
+}
+
+const (
+	// resultsScanned bounds how many results a list looks through.
+	resultsScanned = 20_000
+	// callsScanned bounds how many calls of a pool a look-up reads from either
+	// end of its backlog.
+	callsScanned = 2_000
+)
+
+// Runs lists runs, those that wait or run first, then the others, newest first
+// in each group. It reads a bounded part of each pool's backlog and of the
+// results: in a long backlog, the runs that are next.
+func (b *Broker) Runs(ctx context.Context, filter RunFilter) ([]RunInfo, error) {
+	if filter.Limit <= 0 {
+		filter.Limit = 50
+	}
+	var list []RunInfo
+	if filter.Status == "" || filter.Status == wire.StatusPending || filter.Status == wire.StatusRunning {
+		live, err := b.liveRuns(ctx, filter)
+		if err != nil {
+			return nil, apiError("list runs", "", err)
+		}
+		list = live
+	}
+	if filter.Status == wire.StatusPending || filter.Status == wire.StatusRunning || len(list) >= filter.Limit {
+		return list, nil
+	}
+	err := b.scanBack(ctx, bucketStream(BucketResults), bucketSubject(BucketResults, ">"), resultsScanned, func(msg *nats.Msg) bool {
+		if r, ok := resultOf(msg); ok {
+			if info := infoOf(&r); filter.matches(&info) {
+				list = append(list, info)
+			}
+		}
+		return len(list) < filter.Limit
+	})
+	return list, apiError("list runs", "", err)
+}
+
+// RunState tells how one run stands. KindUnknown: there is no such run, its
+// result is no longer kept, or it waits deep in a long backlog.
+func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) {
+	r, err := b.storedResult(ctx, run)
+	if err == nil {
+		return infoOf(&r), nil
+	}
+	if wire.KindOf(err) != wire.KindUnknown {
+		return RunInfo{}, err
+	}
+	nodes, _, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone), runSubject(run, "*"+runClaim)}, 0)
+	if err != nil {
+		return RunInfo{}, apiError("read run", string(run), err)
+	}
+	info, found, err := b.findCall(ctx, run)
+	switch {
+	case err != nil:
+		return RunInfo{}, apiError("read run", string(run), err)
+	case !found && len(nodes) == 0:
+		return RunInfo{}, &wire.Error{Op: "read run", Name: string(run), Kind: wire.KindUnknown, Msg: "no such run, or its result is no longer kept"}
+	}
+	info.Run, info.Nodes = run, timings(nodes)
+	if len(nodes) > 0 {
+		info.Status = wire.StatusRunning
+		if first := info.Nodes; len(first) > 0 && (info.Started.IsZero() || first[0].Started.Before(info.Started)) {
+			info.Started = first[0].Started
+		}
+	}
+	return info, nil
+}
+
+// infoOf tells of a run that has ended.
+func infoOf(r *wire.Result) RunInfo {
+	info := RunInfo{
+		Run: r.Run, Name: r.Name, Status: r.Status, Started: r.Started,
+		Took: r.Took, Worker: r.Worker, Attempts: r.Attempts, Nodes: r.Nodes,
+	}
+	if r.Err != nil {
+		info.Error = r.Err.Error()
+	}
+	return info
+}
+
+// liveRuns lists runs that have calls above their pools' ack floors and no result.
+func (b *Broker) liveRuns(ctx context.Context, filter RunFilter) ([]RunInfo, error) {
+	pools, err := b.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[wire.RunID]bool)
+	var list []RunInfo
+	for _, pool := range pools {
+		marks, err := b.marks(ctx, pool)
+		if wire.KindOf(err) == wire.KindUnknown {
+			continue // its consumer is about to be made
+		}
+		if err != nil {
+			return nil, err
+		}
+		// More than the limit: some of them have ended in the meantime.
+		msgs, _, err := b.page(ctx, CallsStream(pool), ">", marks.floor+1, 2*filter.Limit+callsScanned/10)
+		if err != nil {
+			return nil, err
+		}
+		for _, msg := range msgs {
+			if info := marks.infoOf(msg); !seen[info.Run] {
+				seen[info.Run] = true
+				list = append(list, info)
+			}
+		}
+	}
+	if list, err = b.withoutEnded(ctx, list); err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(r RunInfo) bool { return !filter.matches(&r) })
+	slices.SortStableFunc(list, func(x, y RunInfo) int {
+		if x.Status != y.Status {
+			return -strings.Compare(string(x.Status), string(y.Status)) // "running" before "pending"
+		}
+		return y.Started.Compare(x.Started)
+	})
+	return list[:min(len(list), filter.Limit)], nil
+}
+
+// withoutEnded drops the runs that have a result.
+func (b *Broker) withoutEnded(ctx context.Context, list []RunInfo) ([]RunInfo, error) {
+	ended := make(map[wire.RunID]bool)
+	for part := range slices.Chunk(list, 500) { // a multi-get matches 1024 at most
+		subjects := make([]string, len(part))
+		for i, r := range part {
+			subjects[i] = bucketSubject(BucketResults, string(r.Run))
+		}
+		msgs, _, err := b.lastMulti(ctx, bucketStream(BucketResults), subjects, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, msg := range msgs {
+			ended[wire.RunID(strings.TrimPrefix(msg.Header.Get(jetstream.SubjectHeader), bucketSubject(BucketResults, "")))] = true
+		}
+	}
+	return slices.DeleteFunc(list, func(r RunInfo) bool { return ended[r.Run] }), nil
+}
+
+// findCall looks for a call of the run that isn't settled: the one that its id
+// points at, else in the first and last part of every pool's backlog.
+func (b *Broker) findCall(ctx context.Context, run wire.RunID) (RunInfo, bool, error) {
+	pools, err := b.Pools(ctx)
+	if err != nil {
+		return RunInfo{}, false, err
+	}
+	for _, pool := range pools {
+		stream := CallsStream(pool)
+		marks, err := b.marks(ctx, pool)
+		if wire.KindOf(err) == wire.KindUnknown {
+			continue
+		}
+		if err != nil {
+			return RunInfo{}, false, err
+		}
+		if tail, ok := strings.CutPrefix(string(run), stream+"-"); ok {
+			if seq, err := strconv.ParseUint(tail, 10, 64); err == nil && seq > marks.floor {
+				msg, err := b.bySeq(ctx, stream, seq)
+				if err != nil || msg != nil {
+					return marks.foundOf(msg), msg != nil, err
+				}
+			}
+		}
+		var found *nats.Msg
+		left := callsScanned
+		look := func(msg *nats.Msg) bool {
+			if left--; runOf(msg) == run && sequenceOf(msg) > marks.floor {
+				found = msg
+			}
+			return found == nil && left > 0
+		}
+		if err := b.scan(ctx, stream, ">", marks.floor+1, look); err != nil {
+			return RunInfo{}, false, err
+		}
+		if found == nil && left <= 0 {
+			left = callsScanned
+			if err := b.scanBack(ctx, stream, ">", callsScanned, look); err != nil {
+				return RunInfo{}, false, err
+			}
+		}
+		if found != nil {
+			return marks.infoOf(found), true, nil
+		}
+	}
+	return RunInfo{}, false, nil
+}
+
+// marks are how far a pool's consumer has come in its stream: every call up to
+// floor is settled, none after delivered was handed out yet.
+type marks struct{ floor, delivered uint64 }
+
+func (b *Broker) marks(ctx context.Context, pool string) (marks, error) {
+	info, err := b.consumerInfo(ctx, pool)
+	if err != nil {
+		return marks{}, err
+	}
+	return marks{info.AckFloor.Stream, info.Delivered.Stream}, nil
+}
+
+// infoOf tells of a run by one of its calls that is not settled.
+func (m marks) infoOf(msg *nats.Msg) RunInfo {
+	name, _ := parseCallSubject(msg.Header.Get(jetstream.SubjectHeader))
+	info := RunInfo{Run: runOf(msg), Name: name, Status: wire.StatusPending, Started: storedAt(msg)}
+	if sequenceOf(msg) <= m.delivered {
+		info.Status = wire.StatusRunning
+	}
+	return info
+}
+
+func (m marks) foundOf(msg *nats.Msg) RunInfo {
+	if msg == nil {
+		return RunInfo{}
+	}
+	return m.infoOf(msg)
+}
+
+// runOf returns the run that a directly got call belongs to.
+func runOf(msg *nats.Msg) wire.RunID {
+	h := wire.Header(msg.Header)
+	_, node := parseCallSubject(wire.First(h, jetstream.SubjectHeader))
+	run := wire.RunID(wire.First(h, wire.HeaderOf))
+	if node == "" || run == "" {
+		run = wire.RunID(wire.First(h, wire.HeaderRun))
+	}
+	if wire.CheckRunID(run) != nil {
+		run = wire.RunID(wire.First(h, jetstream.StreamHeader) + "-" + wire.First(h, jetstream.SequenceHeader))
+	}
+	return run
+}

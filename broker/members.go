@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// MemberTTL is after how long without an announcement a worker counts as gone.
+// A worker announces itself every third of it.
+const MemberTTL = 10 * time.Second
+
+// A WorkerInfo is what a worker says of itself.
+type WorkerInfo struct {
+	ID        string    `json:"id"` // of this incarnation: letters, digits, '_' and '-'
+	Pool      string    `json:"pool"`
+	Host      string    `json:"host"`
+	PID       int       `json:"pid"`
+	Version   string    `json:"version"`
+	Slots     int       `json:"slots"`
+	Busy      int       `json:"busy"`
+	Functions []string  `json:"functions"`
+	Started   time.Time `json:"started"`
+
+	// Since it started.
+	Calls    uint64 `json:"calls"`
+	Failures uint64 `json:"failures"`
+	Retries  uint64 `json:"retries"`
+
+	CacheBytes int64 `json:"cache_bytes"`
+	CacheKeys  int   `json:"cache_keys"`
+}
+
+// Announce says that a worker is there, for MemberTTL.
+func (b *Broker) Announce(ctx context.Context, w WorkerInfo) error {
+	if err := wire.CheckName("worker", w.ID); err != nil {
+		return err
+	}
+	body, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	h := nats.Header{jetstream.MsgTTLHeader: {MemberTTL.String()}}
+	_, err = b.put(ctx, &nats.Msg{Subject: bucketSubject(BucketWorkers, w.ID), Header: h, Data: body})
+	return apiError("announce worker", w.ID, err)
+}
+
+// Retire says that a worker has gone, so that nobody has to wait until its
+// announcement lapses.
+func (b *Broker) Retire(ctx context.Context, id string) error {
+	if err := wire.CheckName("worker", id); err != nil {
+		return err
+	}
+	return apiError("retire worker", id, b.purge(ctx, bucketStream(BucketWorkers), map[string]string{"filter": bucketSubject(BucketWorkers, id)}))
+}
+
+// Workers lists the workers that are there, by pool and id.
+func (b *Broker) Workers(ctx context.Context) ([]WorkerInfo, error) {
+	var list []WorkerInfo
+	// One token: locks have two.
+	err := b.scan(ctx, bucketStream(BucketWorkers), bucketSubject(BucketWorkers, "*"), 0, func(msg *nats.Msg) bool {
+		var w WorkerInfo
+		if isMarker(msg) {
+			return true
+		}
+		if err := json.Unmarshal(msg.Data, &w); err != nil {
+			b.observe.unreadable(msg, err)
+			return true
+		}
+		list = append(list, w)
+		return true
+	})
+	slices.SortFunc(list, func(x, y WorkerInfo) int {
+		if x.Pool != y.Pool {
+			return strings.Compare(x.Pool, y.Pool)
+		}
+		return strings.Compare(x.ID, y.ID)
+	})
+	return list, apiError("list workers", "", err)
+}
+
+// FunctionStats are the numbers of one function or DAG on one worker, since the
+// worker started.
+type FunctionStats struct {
+	Calls     uint64        `json:"calls"`
+	Errors    uint64        `json:"errors"`
+	Took      time.Duration `json:"took"` // nanoseconds, of all calls together
+	LastError string        `json:"last_error,omitempty"`
+}
+
+// statsPart is how many functions' numbers one message holds: even with long
+// names and errors it stays well under the server's max_payload.
+const statsPart = 500
+
+// PublishStats tells the gateways a worker's numbers, by function or DAG. It
+// doesn't wait: the numbers only rise, so that the next ones make up for what
+// is lost.
+func (b *Broker) PublishStats(worker string, stats map[string]FunctionStats) error {
+	if err := wire.CheckName("worker", worker); err != nil {
+		return err
+	}
+	used := slices.DeleteFunc(slices.Sorted(maps.Keys(stats)), func(name string) bool { return stats[name].Calls == 0 })
+	for names := range slices.Chunk(used, statsPart) {
+		part := make(map[string]FunctionStats, len(names))
+		for _, name := range names {
+			s := stats[name]
+			s.LastError = clipString(s.LastError, 300)
+			part[name] = s
+		}
+		body, err := json.Marshal(part)
+		if err != nil {
+			return err
+		}
+		if err := b.nc.Publish(subjectStats+worker, body); err != nil {
+			return apiError("publish numbers", worker, err)
+		}
+	}
+	return nil
+}

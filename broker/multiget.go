@@ -1,0 +1,123 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// errTooMany says that a multi-get matched more subjects than the server reads
+// in one snapshot (1024), or more bytes than it sends in one (64 MiB).
+var errTooMany = errors.New("more than the server reads at once")
+
+const (
+	headerUpTo    = "Nats-UpTo-Sequence"
+	headerPending = "Nats-Num-Pending"
+
+	fenceWait = 50 * time.Millisecond // between two tries, at most
+)
+
+// lastMulti reads the last message of every subject that matches one of the
+// given, wildcards allowed: one request and one snapshot of one replica, in the
+// order of sequences. With a fence, the snapshot includes everything up to that
+// sequence: a replica that lags is asked again, or another, until ctx ends or
+// the request's time is up. upTo is the sequence that the snapshot includes, 0
+// where nothing matched. Over the server's limits it returns errTooMany.
+func (b *Broker) lastMulti(ctx context.Context, stream string, subjects []string, fence uint64) (msgs []*nats.Msg, upTo uint64, err error) {
+	body, err := json.Marshal(struct {
+		MultiLast []string `json:"multi_last"`
+	}{subjects})
+	if err != nil {
+		return nil, 0, err
+	}
+	deadline := time.Now().Add(b.timeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, fenceWait) {
+		r := multiReader{done: make(chan error, 1)}
+		err := b.directGet(ctx, stream, body, r.receive, r.done)
+		if err != nil && !errors.Is(err, errMoved) {
+			return nil, 0, err
+		}
+		if err == nil && r.upTo >= fence {
+			return r.msgs, r.upTo, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, 0, &wire.Error{Kind: wire.KindUnavailable, Name: stream, Msg: "no replica has caught up with what was written"}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// directGet sends a request whose replies go to receive, which says on done
+// that it has them all.
+func (b *Broker) directGet(ctx context.Context, stream string, body []byte, receive func(*nats.Msg) bool, done <-chan error) error {
+	reply, id := b.mux.open(b.timeout, receive)
+	if err := b.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, reply, body); err != nil {
+		b.mux.close(id)
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		b.mux.close(id)
+		return context.Cause(ctx)
+	}
+}
+
+// errMoved says that a message went away while it was read.
+var errMoved = errors.New("replaced while it was read")
+
+// A multiReader gathers the replies to one multi-get. It belongs to the mux's
+// goroutine until done tells.
+type multiReader struct {
+	msgs []*nats.Msg
+	upTo uint64
+	done chan error
+}
+
+func (r *multiReader) receive(msg *nats.Msg) bool {
+	if msg == nil {
+		r.done <- nats.ErrTimeout
+		return false
+	}
+	if len(msg.Data) > 0 {
+		r.msgs = append(r.msgs, msg)
+		return true
+	}
+	h := wire.Header(msg.Header)
+	switch status := wire.First(h, "Status"); status {
+	case "": // an empty value
+		r.msgs = append(r.msgs, msg)
+		return true
+	case "204": // the end
+		r.upTo, _ = strconv.ParseUint(wire.First(h, headerUpTo), 10, 64)
+		if left := wire.First(h, headerPending); left != "" && left != "0" {
+			r.done <- errTooMany
+		} else {
+			r.done <- nil
+		}
+	case "404": // nothing matches; or, after the first message, one could not be read any more
+		if len(r.msgs) > 0 || wire.First(h, "Description") == "Message Not Found" {
+			r.done <- errMoved
+		} else {
+			r.done <- nil
+		}
+	case "413":
+		r.done <- errTooMany
+	case "503":
+		r.done <- nats.ErrNoResponders
+	default:
+		r.done <- &wire.Error{Kind: wire.KindUnavailable, Msg: status + " " + wire.First(h, "Description")}
+	}
+	return false
+}

@@ -1,0 +1,260 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// EnsurePool makes a pool's stream and its consumer, and has the stream listen
+// to the given call subjects besides those that it listens to already. Anything
+// else that differs from what the Topology says is an error of KindConflict, as
+// is a subject that another pool has. The platform must have been ensured.
+//
+// A stream checks its subjects for overlap pair by pair, so adding some to
+// many takes the server time: 0.1 s at 2,000, some seconds at 10,000. Add all
+// at once.
+func (b *Broker) EnsurePool(ctx context.Context, pool string, subjects []string) error {
+	if err := wire.CheckName("pool", pool); err != nil {
+		return err
+	}
+	ready, err := b.poolReady(ctx, pool, subjects)
+	if err != nil {
+		return err
+	}
+	if !ready {
+		err = b.withLock(ctx, "pool."+pool, func(ctx context.Context) error {
+			if err := b.addSubjects(ctx, pool, subjects); err != nil {
+				return err
+			}
+			return b.ensureConsumer(ctx, pool)
+		})
+	}
+	if err == nil {
+		for _, subject := range subjects {
+			b.remember(subject)
+		}
+	}
+	return err
+}
+
+// RemoveSubjects has a pool's stream no longer listen to the given subjects.
+// Calls that it holds stay. A pool or subject that isn't there is no error.
+func (b *Broker) RemoveSubjects(ctx context.Context, pool string, subjects []string) error {
+	gone := make(map[string]bool, len(subjects))
+	for _, subject := range subjects {
+		gone[subject] = true
+		b.known.forget(subject)
+	}
+	return b.withLock(ctx, "pool."+pool, func(ctx context.Context) error {
+		have, listens, err := b.callsConfig(ctx, pool)
+		if err != nil || have == nil {
+			return err
+		}
+		left := slices.DeleteFunc(slices.Clone(listens), func(s string) bool { return gone[s] })
+		if len(left) == len(listens) {
+			return nil
+		}
+		return b.listen(ctx, pool, have, left, nil)
+	})
+}
+
+// poolReady says whether a pool has all that it needs. It takes no lock: most
+// of the time this is so.
+func (b *Broker) poolReady(ctx context.Context, pool string, subjects []string) (bool, error) {
+	have, listens, err := b.callsConfig(ctx, pool)
+	if err != nil || have == nil {
+		return false, err
+	}
+	if err := conflict(have, b.topo.calls(pool, nil), "subjects"); err != nil {
+		return false, err
+	}
+	if len(missing(listens, subjects)) > 0 {
+		return false, nil
+	}
+	consumer, err := b.consumerConfig(ctx, pool)
+	if err != nil || consumer == nil {
+		return false, err
+	}
+	return true, conflict(consumer, b.topo.workers())
+}
+
+// addSubjects makes the stream, or adds what it doesn't listen to yet. The
+// pool's lock is held: what was read doesn't change before it is written back.
+func (b *Broker) addSubjects(ctx context.Context, pool string, subjects []string) error {
+	have, listens, err := b.callsConfig(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		cfg := b.topo.calls(pool, orIdle(pool, slices.Compact(slices.Sorted(slices.Values(subjects)))))
+		_, err := b.js.CreateStream(ctx, cfg)
+		return b.overlap(ctx, pool, subjects, createError(cfg.Name, err))
+	}
+	if err := conflict(have, b.topo.calls(pool, nil), "subjects"); err != nil {
+		return err
+	}
+	add := missing(listens, subjects)
+	if len(add) == 0 {
+		return nil
+	}
+	return b.listen(ctx, pool, have, append(listens, add...), add)
+}
+
+// listen changes which subjects a pool's stream listens to, and nothing else;
+// added are those of them that it didn't listen to before.
+func (b *Broker) listen(ctx context.Context, pool string, have config, subjects, added []string) error {
+	raw, err := json.Marshal(orIdle(pool, subjects))
+	if err != nil {
+		return err
+	}
+	have["subjects"] = raw
+	_, err = b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have)
+	return b.overlap(ctx, pool, added, apiError("change subjects of pool", pool, err))
+}
+
+// orIdle returns the subjects without the one that a stream has when it has no
+// other, which is its name; or that one, if there are none.
+func orIdle(pool string, subjects []string) []string {
+	idle := CallsStream(pool)
+	subjects = slices.DeleteFunc(slices.Clone(subjects), func(s string) bool { return s == idle })
+	if len(subjects) == 0 {
+		return []string{idle}
+	}
+	return subjects
+}
+
+// callsConfig returns the configuration of a pool's stream and what it listens
+// to; nil if there is none.
+func (b *Broker) callsConfig(ctx context.Context, pool string) (config, []string, error) {
+	have, err := b.streamConfig(ctx, CallsStream(pool))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, apiError("read pool", pool, err)
+	}
+	listens, err := have.subjects()
+	return have, listens, err
+}
+
+func (b *Broker) consumerConfig(ctx context.Context, pool string) (config, error) {
+	have, err := b.configOf(ctx, "CONSUMER.INFO."+CallsStream(pool)+"."+consumerName, nil)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, nil
+	}
+	return have, apiError("read pool", pool, err)
+}
+
+func (b *Broker) ensureConsumer(ctx context.Context, pool string) error {
+	have, err := b.consumerConfig(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if have != nil {
+		return conflict(have, b.topo.workers())
+	}
+	_, err = b.js.CreateConsumer(ctx, CallsStream(pool), b.topo.workers())
+	return apiError("create consumer of pool", pool, err)
+}
+
+// missing returns what is wanted and not there, once each.
+func missing(have, want []string) []string {
+	there := make(map[string]bool, len(have)+len(want))
+	for _, s := range have {
+		there[s] = true
+	}
+	var add []string
+	for _, s := range want {
+		if !there[s] {
+			there[s] = true
+			add = append(add, s)
+		}
+	}
+	return add
+}
+
+// overlap turns the server's error for a subject that another stream has into
+// one that names both. It asks for subjects one by one, and ends at the first.
+func (b *Broker) overlap(ctx context.Context, pool string, subjects []string, err error) error {
+	const codeOverlap = 10065 // JSStreamSubjectOverlapErr
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || api.ErrorCode != codeOverlap {
+		return err
+	}
+	for _, subject := range subjects {
+		stream, lookErr := b.js.StreamNameBySubject(ctx, subject)
+		if lookErr != nil || stream == CallsStream(pool) {
+			continue
+		}
+		owner := "stream " + stream
+		if other, ok := strings.CutPrefix(stream, CallsStream("")); ok {
+			owner = "pool " + other
+		}
+		return &wire.Error{
+			Op: "set up pool " + pool, Kind: wire.KindConflict, Name: callName(subject), Err: err,
+			Msg: owner + " has it already: remove it there first, or use another name",
+		}
+	}
+	return err
+}
+
+// callName returns what a call subject calls.
+func callName(subject string) string {
+	name, node := parseCallSubject(subject)
+	switch {
+	case name == "":
+		return subject
+	case node == "":
+		return name
+	}
+	return name + "." + node
+}
+
+// known is the set of call subjects that a stream of the platform was seen to
+// listen to. It grows up to the number of functions and nodes.
+type known struct {
+	mu       sync.RWMutex // guards subjects
+	subjects map[string]struct{}
+}
+
+func (k *known) has(subject string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	_, ok := k.subjects[subject]
+	return ok
+}
+
+func (k *known) add(subject string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.subjects == nil {
+		k.subjects = make(map[string]struct{})
+	}
+	k.subjects[subject] = struct{}{}
+}
+
+func (k *known) forget(subject string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.subjects, subject)
+}
+
+// knows says whether a stream listened to the call subject when last heard of.
+// Nobody answers while JetStream restarts, just as for an unknown name: this
+// tells the two apart, without asking.
+func (b *Broker) knows(subject string) bool { return b.known.has(subject) }
+
+// remember takes note that a stream listens to the call subject.
+func (b *Broker) remember(subject string) {
+	if !b.known.has(subject) {
+		b.known.add(subject)
+	}
+}

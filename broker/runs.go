@@ -1,0 +1,243 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// The state of a run, one message a subject in CB_RUNS, kept for Topology.Runs:
+//
+//	cb.run.<run>.<node>.in.<edge>   an input that awaits the others
+//	cb.run.<run>.<node>.claim       the sequence of the call that runs the node
+//	cb.run.<run>.<node>.done        when and where the node ran
+//	cb.run.<run>.cancel             the run was cancelled
+const (
+	runInput  = ".in."
+	runClaim  = ".claim"
+	runDone   = ".done"
+	runCancel = "cancel"
+
+	// marksAtMost bounds how many old cancellations a worker reads when it starts.
+	marksAtMost = 10_000
+)
+
+// PutInput stores what an edge of a run's DAG carries to a node and returns the
+// sequence that Inputs is fenced by. Repeating it overwrites.
+func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string, v wire.Value) (uint64, error) {
+	h := make(nats.Header, 2)
+	if v.Type != "" {
+		h[wire.HeaderType] = []string{v.Type}
+	}
+	body, err := b.pack(ctx, h, v.Body)
+	if err != nil {
+		return 0, err
+	}
+	seq, err := b.put(ctx, &nats.Msg{Subject: runSubject(run, node+runInput+escapeToken(edge)), Header: h, Data: body})
+	return seq, apiError("store input", node, err)
+}
+
+// Inputs returns the inputs that a node has so far, by edge: one snapshot, not
+// older than sequence fence. Of several writers that each store an input and
+// then read fenced by its sequence, at least one sees all.
+func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Value, error) {
+	prefix := runSubject(run, node+runInput)
+	msgs, _, err := b.lastMulti(ctx, StreamRuns, []string{prefix + "*"}, fence)
+	if err != nil {
+		return nil, apiError("read inputs", node, err)
+	}
+	inputs := make(map[string]wire.Value, len(msgs))
+	for _, msg := range msgs {
+		h := wire.Header(msg.Header)
+		v := wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)}
+		if wire.First(h, wire.HeaderChunks) != "" {
+			v.Type = manifestType + v.Type
+		}
+		if v, err = b.Unpack(ctx, v); err != nil {
+			return nil, apiError("read inputs", node, err)
+		}
+		edge := strings.TrimPrefix(wire.First(h, jetstream.SubjectHeader), prefix)
+		inputs[unescapeToken(edge)] = v
+	}
+	return inputs, nil
+}
+
+// Claim says whether the call with this sequence is the one that runs the node:
+// the first to claim it is, as often as it asks. It keeps a join that was
+// dispatched twice, outside the streams' window of duplicates, from running twice.
+func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call uint64) (bool, error) {
+	subject := runSubject(run, node+runClaim)
+	mine := strconv.FormatUint(call, 10)
+	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
+		h := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}
+		_, err := b.put(ctx, &nats.Msg{Subject: subject, Header: h, Data: []byte(mine)})
+		if !isStale(err) {
+			return err == nil, apiError("claim", node, err)
+		}
+		msg, err := b.last(ctx, StreamRuns, subject)
+		if err != nil {
+			return false, apiError("claim", node, err)
+		}
+		if msg != nil {
+			return string(msg.Data) == mine, nil
+		}
+		// A replica that lags, or a claim that has just lapsed: ask again.
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Done stores when and where a node of a run ran.
+func (b *Broker) Done(ctx context.Context, run wire.RunID, t wire.NodeTiming) error {
+	body, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	_, err = b.put(ctx, &nats.Msg{Subject: runSubject(run, t.Node+runDone), Data: body})
+	return apiError("store timing", t.Node, err)
+}
+
+// Timings returns when and where the nodes of a run ran so far, in the order
+// of their starts.
+func (b *Broker) Timings(ctx context.Context, run wire.RunID) ([]wire.NodeTiming, error) {
+	msgs, _, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone)}, 0)
+	if err != nil {
+		return nil, apiError("read timings", string(run), err)
+	}
+	return timings(msgs), nil
+}
+
+// timings reads the .done and .claim messages of one run; a node that was
+// claimed and isn't done has run for no time yet.
+func timings(msgs []*nats.Msg) []wire.NodeTiming {
+	done := make(map[string]wire.NodeTiming)
+	for _, msg := range msgs {
+		tokens := strings.Split(msg.Header.Get(jetstream.SubjectHeader), ".")
+		if len(tokens) != 5 {
+			continue
+		}
+		t := wire.NodeTiming{Node: tokens[3], Started: storedAt(msg)}
+		if _, known := done[t.Node]; "."+tokens[4] == runClaim && known {
+			continue
+		}
+		if "."+tokens[4] == runDone && json.Unmarshal(msg.Data, &t) != nil {
+			continue // not ours: timings are advice
+		}
+		done[t.Node] = t
+	}
+	list := make([]wire.NodeTiming, 0, len(done))
+	for _, t := range done {
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b wire.NodeTiming) int { return a.Started.Compare(b.Started) })
+	return list
+}
+
+// Cancel asks for a run to be stopped: workers are told at once, and those that
+// start later find the mark. A run that has ended is KindConflict, one that
+// nobody knows is KindUnknown.
+func (b *Broker) Cancel(ctx context.Context, run wire.RunID) error {
+	info, err := b.RunState(ctx, run)
+	if err != nil {
+		return err
+	}
+	if info.ended() {
+		return &wire.Error{Op: "cancel", Name: string(run), Kind: wire.KindConflict, Msg: "the run has ended already: " + string(info.Status)}
+	}
+	if _, err := b.put(ctx, &nats.Msg{Subject: runSubject(run, runCancel)}); err != nil {
+		return apiError("cancel", string(run), err)
+	}
+	return apiError("cancel", string(run), b.nc.Publish(subjectCancel+runToken(run), nil))
+}
+
+// Cancelled tells fn of every cancelled run until ctx ends: at once of those
+// that are cancelled from now on, and of those that were cancelled before, or
+// while the connection was lost. fn must not block; it may be told twice, and
+// from two goroutines.
+func (b *Broker) Cancelled(ctx context.Context, fn func(wire.RunID)) error {
+	sub, err := b.nc.Subscribe(subjectCancel+"*", func(msg *nats.Msg) {
+		fn(wire.RunID(unescapeToken(strings.TrimPrefix(msg.Subject, subjectCancel))))
+	})
+	if err != nil {
+		return apiError("listen for cancellations", "", err)
+	}
+	defer b.unsubscribe(sub)
+	for {
+		back := b.epoch()
+		var again <-chan time.Time
+		if err := b.cancelMarks(ctx, fn); err != nil {
+			b.observe.catchUpFailed("cancellations", err)
+			again = time.After(time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-back:
+		case <-again:
+		}
+	}
+}
+
+func (b *Broker) cancelMarks(ctx context.Context, fn func(wire.RunID)) error {
+	left := marksAtMost
+	return b.scan(ctx, StreamRuns, subjectRun+"*."+runCancel, 0, func(msg *nats.Msg) bool {
+		token := strings.TrimSuffix(strings.TrimPrefix(msg.Header.Get(jetstream.SubjectHeader), subjectRun), "."+runCancel)
+		fn(wire.RunID(unescapeToken(token)))
+		left--
+		return left > 0
+	})
+}
+
+func (b *Broker) unsubscribe(sub *nats.Subscription) {
+	if err := sub.Unsubscribe(); err != nil && b.nc.IsConnected() {
+		b.observe.asyncError(sub, err)
+	}
+}
+
+// escapeToken makes one subject token of any string: what a token of ours
+// doesn't hold becomes =XX, the empty string becomes "=".
+func escapeToken(s string) string {
+	const hex = "0123456789ABCDEF"
+	if s == "" {
+		return "="
+	}
+	out := make([]byte, 0, len(s))
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			out = append(out, c)
+		default:
+			out = append(out, '=', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(out)
+}
+
+// unescapeToken is the inverse of escapeToken and of runToken.
+func unescapeToken(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '=' {
+			out = append(out, s[i])
+			continue
+		}
+		if i+2 < len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				out = append(out, byte(c))
+				i += 2
+			}
+		}
+	}
+	return string(out)
+}

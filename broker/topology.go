@@ -1,0 +1,191 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Topology says how streams and buckets are made. The zero value works. Every
+// process of a platform must be given the same: what exists with another
+// configuration is an error, and never changed.
+type Topology struct {
+	// Replicas is on how many servers everything is kept, 1 to 5. Default 1;
+	// 3 survives the loss of a server, and a write then takes a round trip
+	// between them.
+	Replicas int
+	// Results is how long a run's result is kept. Default 1 h.
+	Results time.Duration
+	// ResultsBytes bounds all results; when it is reached the oldest go first.
+	// Default 256 MiB, reserved on the disk.
+	ResultsBytes int64
+	// CallsBytes bounds the backlog of each pool; when it is reached new calls
+	// are refused. Default 1 GiB, reserved on the disk for every pool.
+	CallsBytes int64
+	// Runs is how long the inputs and timings of a DAG's run are kept, counted
+	// for each from when it was written: an input that waits longer for the
+	// others is lost. Default 1 h.
+	Runs time.Duration
+	// Dead is how long dead letters are kept. Default 7 days.
+	Dead time.Duration
+	// Blobs is how long large arguments and results are kept, counted from
+	// their last writing: a call must run within that time. Default 7 days.
+	Blobs time.Duration
+	// Duplicates is for how long a call that is sent again, with the same
+	// Nats-Msg-Id, is known to be the same. Default 2 min; the server keeps
+	// each id in memory for so long.
+	Duplicates time.Duration
+	// AckWait is after how long without a sign of life a call is handed to
+	// another worker. Default 5 s. Less finds dead workers sooner and makes
+	// live ones send more signs.
+	AckWait time.Duration
+}
+
+func (t Topology) withDefaults() Topology {
+	fill := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	fill(&t.Results, time.Hour)
+	fill(&t.Runs, time.Hour)
+	fill(&t.Dead, 7*24*time.Hour)
+	fill(&t.Blobs, 7*24*time.Hour)
+	fill(&t.Duplicates, 2*time.Minute)
+	fill(&t.AckWait, 5*time.Second)
+	if t.Replicas <= 0 {
+		t.Replicas = 1
+	}
+	if t.ResultsBytes <= 0 {
+		t.ResultsBytes = 256 << 20
+	}
+	if t.CallsBytes <= 0 {
+		t.CallsBytes = 1 << 30
+	}
+	return t
+}
+
+const (
+	// workersKept bounds what is known of a worker that fell silent, and of a
+	// lock; both carry shorter times of their own.
+	workersKept = time.Minute
+	// markerKept is how long a state value that ran out leaves a marker, by
+	// which caches that were away learn of it.
+	markerKept = time.Minute
+
+	// maxWaiting is how many requests for calls can be open at a pool: four of
+	// each of a thousand workers.
+	maxWaiting = 4096
+	// maxAckPending is how many calls of a pool can be in hand, or wait for
+	// their next attempt. What bounds calls in hand is the workers' slots; this
+	// bounds the server's memory, at about 100 bytes each.
+	maxAckPending = 100_000
+
+	// reservedPrefix begins the names of the platform's own buckets.
+	reservedPrefix = "cb_"
+)
+
+// stream returns what all streams have in common.
+func (t Topology) stream(name string, maxAge time.Duration, subjects ...string) jetstream.StreamConfig {
+	duplicates := t.Duplicates
+	if maxAge > 0 {
+		duplicates = min(duplicates, maxAge)
+	}
+	return jetstream.StreamConfig{
+		Name: name, Subjects: subjects, Storage: jetstream.FileStorage, Replicas: t.Replicas,
+		Retention: jetstream.LimitsPolicy, MaxAge: maxAge, Duplicates: duplicates, AllowDirect: true,
+		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
+	}
+}
+
+// latest returns a stream that keeps one message a subject.
+func (t Topology) latest(name string, maxAge time.Duration, subjects ...string) jetstream.StreamConfig {
+	cfg := t.stream(name, maxAge, subjects...)
+	cfg.MaxMsgsPerSubject = 1
+	cfg.AllowRollup, cfg.AllowMsgTTL = true, true
+	return cfg
+}
+
+// bucket returns the stream of a bucket as the client's key-value store, and so
+// the nats CLI, makes it.
+func (t Topology) bucket(name string, maxAge time.Duration) jetstream.StreamConfig {
+	cfg := t.latest(bucketStream(name), maxAge, bucketSubject(name, ">"))
+	cfg.DenyDelete, cfg.Discard = true, jetstream.DiscardNew
+	return cfg
+}
+
+func (t Topology) platform() []jetstream.StreamConfig {
+	results := t.bucket(BucketResults, t.Results)
+	results.MaxBytes, results.Discard = t.ResultsBytes, jetstream.DiscardOld
+	return []jetstream.StreamConfig{
+		t.latest(StreamRuns, t.Runs, subjectRun+">"),
+		t.stream(StreamDead, t.Dead, subjectDead+">"),
+		t.latest(StreamBlobs, t.Blobs, subjectBlob+"*"),
+		results,
+		t.bucket(BucketFunctions, 0),
+		t.bucket(BucketDAGs, 0),
+		t.bucket(BucketWorkers, workersKept),
+	}
+}
+
+func (t Topology) namespace(ns string) jetstream.StreamConfig {
+	cfg := t.bucket(ns, 0)
+	cfg.AllowAtomicPublish = true
+	cfg.SubjectDeleteMarkerTTL = markerKept
+	cfg.RePublish = &jetstream.RePublish{Source: bucketSubject(ns, ">"), Destination: subjectUpdate + ns + ".>"}
+	return cfg
+}
+
+func (t Topology) chunks(ns string) jetstream.StreamConfig {
+	return t.stream(chunksStream(ns), 0, subjectChunk+ns+".>")
+}
+
+func (t Topology) calls(pool string, subjects []string) jetstream.StreamConfig {
+	cfg := t.stream(CallsStream(pool), 0, subjects...)
+	cfg.MaxBytes, cfg.Discard = t.CallsBytes, jetstream.DiscardNew
+	return cfg
+}
+
+func (t Topology) workers() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Name: consumerName, Durable: consumerName,
+		DeliverPolicy: jetstream.DeliverAllPolicy, ReplayPolicy: jetstream.ReplayInstantPolicy,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: t.AckWait, MaxDeliver: -1,
+		MaxAckPending: maxAckPending, MaxWaiting: maxWaiting,
+	}
+}
+
+// EnsurePlatform makes the streams and buckets that are not of one pool or
+// namespace, where they don't exist yet. What exists otherwise than the
+// Topology says is an error of KindConflict, and left as it is.
+func (b *Broker) EnsurePlatform(ctx context.Context) error {
+	streams := b.topo.platform()
+	errs := make([]error, len(streams))
+	var all sync.WaitGroup
+	for i, cfg := range streams {
+		all.Go(func() { errs[i] = b.ensureStream(ctx, cfg) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// EnsureNamespace makes the bucket of a namespace, where it doesn't exist yet.
+// Names that begin with "cb_" are the platform's own: KindBadName.
+func (b *Broker) EnsureNamespace(ctx context.Context, ns string) error {
+	if err := wire.CheckName("namespace", ns); err != nil {
+		return err
+	}
+	if strings.HasPrefix(ns, reservedPrefix) {
+		return &wire.Error{Op: "open namespace", Kind: wire.KindBadName, Name: ns, Msg: `names that begin with "` + reservedPrefix + `" are the platform's own`}
+	}
+	return b.ensureStream(ctx, b.topo.namespace(ns))
+}
+
+// chunksStream returns the stream of a namespace's large values.
+func chunksStream(ns string) string { return "CB_CHUNKS_" + ns }
