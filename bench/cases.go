@@ -156,7 +156,7 @@ func (s *site) put(ctx context.Context, inFlight int) (*contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := kvlattice.New(kvlattice.Config{Writer: "bench", Settled: b.SettledSource}, bucket, bucket)
+	store := kvlattice.New(kvlattice.Config{Writer: "bench"}, bucket, bucket)
 	err = s.start(ctx, func(ctx context.Context, ready func()) error {
 		ready()
 		return store.Run(ctx)

@@ -78,7 +78,9 @@ func race(ctx context.Context, cfg Config, contenders []*contender) error {
 var errHung = errors.New("an operation hangs")
 
 // patience is how long count operations may take in all.
-func patience(count int) time.Duration { return 30*time.Second + time.Duration(count)*5*time.Millisecond }
+func patience(count int) time.Duration {
+	return 30*time.Second + time.Duration(count)*5*time.Millisecond
+}
 
 // serial does the operation count times, one after the other.
 func (c *contender) serial(ctx context.Context, count int) (samples, error) {

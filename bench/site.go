@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/deployments"

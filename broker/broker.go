@@ -226,3 +226,6 @@ func apiKind(e *jetstream.APIError) wire.Kind {
 		return wire.KindUnavailable
 	}
 }
+
+// AckWait is after how long without a sign of life a call is handed out again.
+func (b *Broker) AckWait() time.Duration { return b.topo.AckWait }

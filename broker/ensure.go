@@ -188,9 +188,11 @@ func show(field string, v any) string {
 		}
 		return v.String()
 	}
-	raw, err := json.Marshal(v)
-	if err != nil {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // subjects end in ">"
+	if err := enc.Encode(v); err != nil {
 		return fmt.Sprint(v)
 	}
-	return string(raw)
+	return strings.TrimSpace(text.String())
 }

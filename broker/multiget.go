@@ -58,8 +58,9 @@ func (b *Broker) lastMulti(ctx context.Context, stream string, subjects []string
 }
 
 // directGet sends a request whose replies go to receive, which says on done
-// that it has them all.
+// that it has them all. After a reconnect they won't come: that is errMoved.
 func (b *Broker) directGet(ctx context.Context, stream string, body []byte, receive func(*nats.Msg) bool, done <-chan error) error {
+	back := b.epoch()
 	reply, id := b.mux.open(b.timeout, receive)
 	if err := b.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, reply, body); err != nil {
 		b.mux.close(id)
@@ -68,13 +69,16 @@ func (b *Broker) directGet(ctx context.Context, stream string, body []byte, rece
 	select {
 	case err := <-done:
 		return err
+	case <-back:
+		b.mux.close(id)
+		return errMoved
 	case <-ctx.Done():
 		b.mux.close(id)
 		return context.Cause(ctx)
 	}
 }
 
-// errMoved says that a message went away while it was read.
+// errMoved says that a message went away while it was read, or the server did.
 var errMoved = errors.New("replaced while it was read")
 
 // A multiReader gathers the replies to one multi-get. It belongs to the mux's

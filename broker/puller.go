@@ -13,11 +13,10 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// Pull requests end by themselves, so that a worker that drains gets back the
-// credit it gave within pullExpires; silence longer than pullSilence means
-// that the server forgot them (it sends a heartbeat every pullHeartbeat).
+// Silence longer than pullSilence means that the server forgot our pull
+// requests: it sends a heartbeat every pullHeartbeat while it holds one.
 const (
-	pullExpires   = 3 * time.Second
+	pullExpires   = 30 * time.Second
 	pullHeartbeat = time.Second
 	pullSilence   = 2500 * time.Millisecond
 )
@@ -43,37 +42,31 @@ type Puller struct {
 	gen      uint64 // a new one makes statuses of older requests void
 	lastSeen time.Time
 	draining bool
-	emptied  chan struct{} // closed when draining and no credit is left
 }
 
 // NewPuller returns a puller for the pool that hands each call to handle, which
 // must not block and must see to it that Release is called once for each.
 func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
 	return &Puller{
-		b: b, pool: pool, slots: slots, handle: handle,
-		inbox: nats.NewInbox(), emptied: make(chan struct{}),
+		b: b, pool: pool, slots: slots, handle: handle, inbox: nats.NewInbox(),
 	}
 }
 
-// Run pulls until ctx ends, then drains: it asks for no more, still hands on
-// what was already on its way, and returns when no credit is out.
+// Run pulls until ctx ends, then drains: it asks for no more, hands on what was
+// already on its way, and returns.
 func (p *Puller) Run(ctx context.Context) error {
 	sub, err := p.b.nc.Subscribe(p.inbox+".*", p.receive)
 	if err != nil {
 		return apiError("pull", p.pool, err)
 	}
-	defer p.unsubscribe(sub)
 	defer p.b.onReconnect(p.restart)()
 	p.restart()
 	tick := time.NewTicker(pullHeartbeat / 2)
 	defer tick.Stop()
-	stop := ctx.Done()
 	for {
 		select {
-		case <-stop:
-			stop = nil
-			p.drain()
-		case <-p.emptied:
+		case <-ctx.Done():
+			p.drain(sub)
 			return nil
 		case now := <-tick.C:
 			p.watch(now)
@@ -89,12 +82,6 @@ func (p *Puller) Busy() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.busy
-}
-
-func (p *Puller) unsubscribe(sub *nats.Subscription) {
-	if err := sub.Unsubscribe(); err != nil {
-		p.b.observe.asyncError(sub, err)
-	}
 }
 
 // update changes the books and asks for more calls if they now allow it.
@@ -113,13 +100,6 @@ func (p *Puller) update(change func()) {
 // request a call; but never does it wait while the server holds no credit.
 func (p *Puller) askLocked() (int, string) {
 	if p.draining {
-		if p.credit <= 0 {
-			select {
-			case <-p.emptied:
-			default:
-				close(p.emptied)
-			}
-		}
 		return 0, ""
 	}
 	free := p.slots - p.busy - p.credit
@@ -166,7 +146,22 @@ func (p *Puller) watch(now time.Time) {
 	}
 }
 
-func (p *Puller) drain() { p.update(func() { p.draining = true }) }
+// drain takes away the interest in more calls, upon which the server forgets
+// our requests, and waits until what it sent before was handed on. A call that
+// it was sending in that very moment is handed out again after AckWait.
+func (p *Puller) drain(sub *nats.Subscription) {
+	p.update(func() { p.draining = true })
+	closed := sub.StatusChanged(nats.SubscriptionClosed)
+	if err := sub.Drain(); err != nil {
+		return // the connection is gone, and the subscription with it
+	}
+	limit := time.NewTimer(p.b.timeout)
+	defer limit.Stop()
+	select {
+	case <-closed:
+	case <-limit.C:
+	}
+}
 
 // receive runs on the subscription's goroutine.
 func (p *Puller) receive(msg *nats.Msg) {

@@ -101,8 +101,9 @@ func (b *Broker) scanBack(ctx context.Context, stream, filter string, most uint6
 	if err != nil {
 		return err
 	}
+	first = max(first, 1) // an empty stream's is 0 or 1
 	for end, width := last+1, uint64(64); end > first && last+1-end < most; width *= 2 {
-		start := max(first, end-min(end, width), 1)
+		start := max(first, end-min(end, width))
 		window, err := b.window(ctx, stream, filter, start, end)
 		if err != nil {
 			return err

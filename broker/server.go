@@ -124,7 +124,7 @@ func (s *Server) startLocked(ctx context.Context, opts *server.Options) error {
 	}
 	if msg := log.fatal(); strings.Contains(msg, "listening") {
 		return serverError(wire.KindConflict, s.cfg.Listen,
-			msg+"; another server may be running there: stop it, or listen elsewhere (port 0 picks a free one)", nil)
+			strings.ReplaceAll(msg, `"`, "")+"; another server may be running there: stop it, or listen elsewhere (port 0 picks a free one)", nil)
 	} else if msg != "" {
 		return serverError(wire.KindUnavailable, s.cfg.Store, msg, nil)
 	}

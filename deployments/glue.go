@@ -17,16 +17,32 @@ import (
 
 // graphs shows the DAG engine to a worker, and the worker to the engine:
 // neither package knows the other.
-type graphs struct{ engine *dagengine.Engine }
+type graphs struct {
+	engine    *dagengine.Engine
+	catalogue *broker.Catalogue
+	pool      string
+}
 
 var _ workers.Graphs = graphs{}
 
 func (g graphs) Run(ctx context.Context, call wire.Call, host workers.Host) (workers.Outcome, error) {
-	out, err := g.engine.Run(ctx, call, hostOf{host})
+	out, err := g.engine.Run(ctx, call, hostOf{host, g})
 	return workers.Outcome{Done: out.Done, Value: out.Value, Nodes: out.Nodes}, err
 }
 
-type hostOf struct{ workers.Host }
+type hostOf struct {
+	workers.Host
+	graphs graphs
+}
+
+// Hosts says whether the function belongs to the worker's pool, and not what
+// this very worker has: where a chain is cut must be the same at every attempt,
+// or what a node counted under the chain's call would be counted again under
+// its own. A worker that lacks the function leaves the call to another.
+func (h hostOf) Hosts(function string) bool {
+	entry, ok := h.graphs.catalogue.Lookup(function)
+	return ok && entry.Function != nil && entry.Pool == h.graphs.pool
+}
 
 func (h hostOf) Invoke(ctx context.Context, n *dagengine.Node, args wire.Value) (wire.Value, error) {
 	return h.Host.Invoke(ctx, workers.Step{
@@ -45,11 +61,14 @@ type plans struct {
 var _ dagengine.Plans = plans{}
 
 func (p plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) {
-	entry, ok := p.catalogue.Lookup(dag)
-	if !ok || entry.DAG == nil {
-		return nil, &wire.Error{Op: "run", Name: dag, Kind: wire.KindUnknown, Msg: "no such function or DAG"}
+	if entry, ok := p.catalogue.Lookup(dag); ok && entry.DAG != nil {
+		return p.compile(*entry.DAG)
 	}
-	return p.compile(*entry.DAG)
+	rec, err := p.b.DAG(ctx, dag) // a call may be faster than the news of its DAG
+	if err != nil {
+		return nil, err
+	}
+	return p.compile(rec)
 }
 
 func (p plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) {

@@ -113,7 +113,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	engine := dagengine.NewEngine(b, b, plans{p.catalogue, b, &sync.Map{}})
 	p.worker = workers.New(workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
-	}, p.stores, b, graphs{engine}, events{b})
+	}, p.stores, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})
 	for i, f := range cfg.Functions {
 		p.worker.Host(specs[i], f.Code)
 	}

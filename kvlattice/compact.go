@@ -13,7 +13,7 @@ import (
 const (
 	// largeSlot is the size (bytes) at which a slot is folded although it isn't
 	// resting: every write sends all of it. A counter holds some 600 operations
-	// then, and a server refuses headers of 64 KiB.
+	// then.
 	largeSlot = 16 << 10
 	// maxDirty is how many unfolded keys are left to Run, at eight folders about a
 	// second's work. Past it writers fold the keys they wrote, which slows them down.

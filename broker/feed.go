@@ -1,0 +1,122 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
+)
+
+// feedQueue is how many updates wait for a listener. When there are more they
+// are dropped, and the listener is told to read anew.
+const feedQueue = 8192
+
+// A follow is a key's two subscriptions: to its base and to its slots. NATS's
+// interest graph is the index from a key to the caches that hold it.
+type follow struct{ base, slots *nats.Subscription }
+
+// Follow has updates of the key told from now on.
+func (k *Bucket) Follow(key string) error {
+	escaped, err := kvlattice.EscapeKey(key)
+	if err != nil {
+		return err
+	}
+	subject := subjectUpdate + k.ns + "." + escaped
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.followed[key]; ok {
+		return nil
+	}
+	// A request that leaves on this connection after the subscriptions reaches
+	// the server after them, so a later Read misses nothing that isn't told.
+	var f follow
+	if f.base, err = k.b.nc.ChanSubscribe(subject, k.updates); err != nil {
+		return apiError("follow", key, err)
+	}
+	if f.slots, err = k.b.nc.ChanSubscribe(kvlattice.SlotKey(subject, "*"), k.updates); err != nil {
+		return apiError("follow", key, errors.Join(err, f.base.Unsubscribe()))
+	}
+	k.followed[key] = f
+	return nil
+}
+
+// Unfollow ends that. Updates that are on their way may still be told.
+func (k *Bucket) Unfollow(key string) error {
+	k.mu.Lock()
+	f, ok := k.followed[key]
+	delete(k.followed, key)
+	k.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	err := errors.Join(f.base.Unsubscribe(), f.slots.Unsubscribe())
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return nil
+	}
+	return apiError("unfollow", key, err)
+}
+
+// Listen hands updates to fn, one at a time, until ctx ends. One listener at a
+// time. After a reconnect, or when fn was too slow, updates may have been
+// missed: that is told as an Update that is Lost.
+func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
+	for {
+		k.mu.Lock()
+		again := k.again
+		k.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+			k.mu.Lock()
+			k.again = k.b.epoch() // before fn is told: a reconnect from here on is told again
+			k.mu.Unlock()
+			fn(kvlattice.Update{Lost: true})
+		case msg := <-k.updates:
+			// Only this takes from the queue, so if it was full since the last time,
+			// and something dropped, there is room for one now.
+			if len(k.updates) >= cap(k.updates)-1 {
+				k.discard()
+				fn(kvlattice.Update{Lost: true})
+				continue
+			}
+			if u, ok := k.update(ctx, msg); ok {
+				fn(u)
+			}
+		}
+	}
+}
+
+// discard empties the queue.
+func (k *Bucket) discard() {
+	for {
+		select {
+		case <-k.updates:
+		default:
+			return
+		}
+	}
+}
+
+// update reads a republished write. It is false for what no key of ours is
+// stored as.
+func (k *Bucket) update(ctx context.Context, msg *nats.Msg) (kvlattice.Update, bool) {
+	stored := strings.TrimPrefix(msg.Subject, subjectUpdate+k.ns+".")
+	escaped, writer := kvlattice.SplitSlot(stored)
+	key, err := kvlattice.UnescapeKey(escaped)
+	if err != nil {
+		return kvlattice.Update{}, false
+	}
+	e, err := k.entry(ctx, stored, writer, msg)
+	if wire.KindOf(err) == wire.KindUnknown {
+		return kvlattice.Update{}, false // a large value that was replaced since: that is told too
+	}
+	if err != nil {
+		return kvlattice.Update{Lost: true}, true
+	}
+	return kvlattice.Update{Key: key, Entry: e}, true
+}

@@ -1,0 +1,302 @@
+package dagengine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Host is the worker that runs a call, as the engine sees it.
+type Host interface {
+	// Hosts says whether the worker can run the function.
+	Hosts(function string) bool
+	// Invoke runs the node's function in this call's slot, within its time-out.
+	Invoke(ctx context.Context, node *Node, args wire.Value) (wire.Value, error)
+	// Flush returns once all state that was written so far is stored.
+	Flush(ctx context.Context) error
+	// Worker names the worker, for timings.
+	Worker() string
+}
+
+// Runs is the state of runs, kept for a while after they end.
+type Runs interface {
+	// PutInput stores what node from brings to a node, and returns the fence
+	// for Inputs. Repeating it overwrites.
+	PutInput(ctx context.Context, run wire.RunID, node, from string, v wire.Value) (seq uint64, err error)
+	// Inputs returns what a node has so far, by the node it is from: a
+	// snapshot that includes every PutInput up to the fence.
+	Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Value, error)
+	// Claim says whether this call is the node's: the first that claims it
+	// is, as often as it asks. Calls are told apart by their sequence.
+	Claim(ctx context.Context, run wire.RunID, node string, call uint64) (bool, error)
+	// Done stores when and where a node ran.
+	Done(ctx context.Context, run wire.RunID, t wire.NodeTiming) error
+	// Timings returns all that Done stored.
+	Timings(ctx context.Context, run wire.RunID) ([]wire.NodeTiming, error)
+}
+
+// Dispatcher publishes calls.
+type Dispatcher interface {
+	// Dispatch returns once the call is stored. Within a window of time, a
+	// second call of the same run and node is dropped.
+	Dispatch(ctx context.Context, call wire.Call) error
+}
+
+// Plans finds plans.
+type Plans interface {
+	// Latest returns the newest version of a DAG, for a run that begins.
+	Latest(ctx context.Context, dag string) (*Plan, error)
+	// Version returns a version by its id, <name>@<version>.
+	Version(ctx context.Context, id string) (*Plan, error)
+}
+
+// An Engine carries runs on. It may be used concurrently and holds nothing
+// between calls.
+type Engine struct {
+	runs     Runs
+	dispatch Dispatcher
+	plans    Plans
+}
+
+// An Outcome is what became of one call of a DAG or node.
+type Outcome struct {
+	Done  bool // the run has ended; if not, it goes on in other calls
+	Value wire.Value
+	Nodes []wire.NodeTiming // of the whole run, in order of starts
+}
+
+// A NodeError is the failure of a node's function. The other errors of
+// Engine.Run are of the call's arguments or of the storage.
+type NodeError struct {
+	Node *Node
+	Err  error
+}
+
+// Error names the node and says what its function returned.
+func (e *NodeError) Error() string { return fmt.Sprintf("node %s: %v", e.Node.Name, e.Err) }
+
+// Unwrap returns the function's own error.
+func (e *NodeError) Unwrap() error { return e.Err }
+
+// NewEngine returns an engine on the storage of runs.
+func NewEngine(runs Runs, dispatch Dispatcher, plans Plans) *Engine {
+	return &Engine{runs: runs, dispatch: dispatch, plans: plans}
+}
+
+// Run carries a run on, from a call of a DAG or of one of its nodes, as far as
+// this call goes: see the package comment for what is done and in which order.
+// When it returns without error all effects are stored, but for the result, which
+// is the caller's to store before it acknowledges the call. After an error the
+// call may be handed to Run again, here or elsewhere. Nothing runs on afterwards.
+func (e *Engine) Run(ctx context.Context, call wire.Call, host Host) (Outcome, error) {
+	plan, err := e.plan(ctx, &call)
+	if err != nil {
+		return Outcome{}, err
+	}
+	r := &run{Engine: e, plan: plan, call: &call, host: host}
+	todo, err := r.begin(ctx)
+	if err == nil {
+		todo, err = r.fused(ctx, todo)
+	}
+	if err != nil || len(todo) == 0 {
+		return Outcome{}, err
+	}
+	if todo[0].do == finish {
+		return r.finish(ctx, todo[0].value)
+	}
+	if err := r.settle(ctx); err != nil {
+		return Outcome{}, err
+	}
+	return r.handOn(ctx, todo)
+}
+
+// run is one call's part of a run. It lives as long as Engine.Run.
+type run struct {
+	*Engine
+	plan    *Plan
+	call    *wire.Call
+	host    Host
+	timings []wire.NodeTiming // of the nodes that this call ran
+}
+
+// pinned is the input of $start that keeps the version that a run began with.
+const pinned = "version"
+
+// plan returns the plan that the call's run began with.
+func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
+	if call.DAG != "" {
+		return e.plans.Version(ctx, call.DAG)
+	}
+	// A start that is handed out again may have left calls of an older version.
+	if call.Node == "" && call.Attempt > 1 {
+		pins, err := e.runs.Inputs(ctx, call.Run, startNode, 0)
+		if err != nil {
+			return nil, err
+		}
+		if pin, ok := pins[pinned]; ok {
+			var id string
+			if err := pin.Decode(&id); err != nil {
+				return nil, fmt.Errorf("read the version that run %s began with: %w", call.Run, err)
+			}
+			return e.plans.Version(ctx, id)
+		}
+	}
+	return e.plans.Latest(ctx, call.Name)
+}
+
+// begin says what the call is there for. It is nothing if another call has the node.
+func (r *run) begin(ctx context.Context) ([]command, error) {
+	if r.call.Node == "" {
+		return r.plan.finished(r.plan.start, r.call.Args, r.host.Hosts)
+	}
+	v, err := r.plan.vertex(r.call.Node)
+	if err != nil {
+		return nil, err
+	}
+	ours, err := r.runs.Claim(ctx, r.call.Run, r.call.Node, r.call.Seq)
+	if err != nil || !ours {
+		return nil, err
+	}
+	return []command{{do: invoke, to: v, value: r.call.Args}}, nil
+}
+
+// fused invokes node after node, until something else is to be done.
+func (r *run) fused(ctx context.Context, todo []command) ([]command, error) {
+	for len(todo) == 1 && todo[0].do == invoke {
+		v := todo[0].to
+		began := time.Now()
+		value, err := r.host.Invoke(ctx, v.node, todo[0].value)
+		if err != nil {
+			return nil, &NodeError{Node: v.node, Err: err}
+		}
+		r.timings = append(r.timings, wire.NodeTiming{Node: v.node.Name, Worker: r.host.Worker(), Started: began, Took: time.Since(began)})
+		if todo, err = r.plan.finished(v, value, r.host.Hosts); err != nil {
+			return nil, err
+		}
+	}
+	return todo, nil
+}
+
+// finish ends the run with the value of its only sink, which this call ran. If
+// the call began the run, it ran all of it, and nobody else knows of the run.
+func (r *run) finish(ctx context.Context, value wire.Value) (Outcome, error) {
+	if err := r.host.Flush(ctx); err != nil {
+		return Outcome{}, err
+	}
+	if r.call.Node == "" {
+		return Outcome{Done: true, Value: value, Nodes: r.timings}, nil
+	}
+	return r.outcome(ctx, value)
+}
+
+// outcome is the end of a run that took several calls.
+func (r *run) outcome(ctx context.Context, value wire.Value) (Outcome, error) {
+	nodes, err := r.runs.Timings(ctx, r.call.Run)
+	if err != nil {
+		return Outcome{}, err
+	}
+	own := func(t wire.NodeTiming) bool {
+		return slices.ContainsFunc(r.timings, func(o wire.NodeTiming) bool { return o.Node == t.Node })
+	}
+	nodes = append(slices.DeleteFunc(nodes, own), r.timings...)
+	slices.SortFunc(nodes, func(a, b wire.NodeTiming) int {
+		if c := a.Started.Compare(b.Started); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Node, b.Node)
+	})
+	return Outcome{Done: true, Value: value, Nodes: nodes}, nil
+}
+
+// maxEffects is how many effects of one call are under way at once: enough to
+// keep a server busy, and no flood from one node of a thousand edges.
+const maxEffects = 32
+
+// settle stores what must be there before anything leaves for other calls.
+func (r *run) settle(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxEffects)
+	g.Go(func() error { return r.host.Flush(ctx) })
+	for _, t := range r.timings {
+		g.Go(func() error { return r.runs.Done(ctx, r.call.Run, t) })
+	}
+	if r.call.Node == "" {
+		g.Go(func() error {
+			id, err := json.Marshal(r.plan.ID())
+			if err == nil {
+				_, err = r.runs.PutInput(ctx, r.call.Run, startNode, pinned, wire.Value{Body: id})
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// handOn carries out dispatches and deliveries.
+func (r *run) handOn(ctx context.Context, todo []command) (Outcome, error) {
+	outcomes := make([]Outcome, len(todo))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(maxEffects)
+	for i, c := range todo {
+		g.Go(func() (err error) {
+			if c.do == dispatch {
+				return r.publish(ctx, c)
+			}
+			outcomes[i], err = r.deliver(ctx, c)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Outcome{}, err
+	}
+	// Only a sink delivers to $result, and it does nothing else.
+	return outcomes[0], nil
+}
+
+// publish dispatches the call of a node.
+func (r *run) publish(ctx context.Context, c command) error {
+	level := r.call.Level
+	if level == "" {
+		level = r.plan.graph.Level
+	}
+	return r.dispatch.Dispatch(ctx, wire.Call{
+		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Node: c.to.node.Name,
+		Args: c.value, Reply: r.call.Reply, Level: level,
+	})
+}
+
+// deliver stores an input and, if all are there now, has the node run. Several
+// calls may find that they are: the dispatch is one all the same, and one of
+// them has the end of the run to itself.
+func (r *run) deliver(ctx context.Context, c command) (Outcome, error) {
+	node := c.to.node.Name
+	seq, err := r.runs.PutInput(ctx, r.call.Run, node, c.from, c.value)
+	if err != nil {
+		return Outcome{}, err
+	}
+	inputs, err := r.runs.Inputs(ctx, r.call.Run, node, seq)
+	if err != nil {
+		return Outcome{}, err
+	}
+	todo, err := r.plan.gathered(c.to, inputs)
+	if err != nil || len(todo) == 0 {
+		return Outcome{}, err
+	}
+	if todo[0].do == dispatch {
+		return Outcome{}, r.publish(ctx, todo[0])
+	}
+	// Sinks of two pools may have one sequence by chance, since each pool counts
+	// for itself. Then both end the run, with the same value.
+	ours, err := r.runs.Claim(ctx, r.call.Run, resultNode, r.call.Seq)
+	if err != nil || !ours {
+		return Outcome{}, err
+	}
+	return r.outcome(ctx, todo[0].value)
+}

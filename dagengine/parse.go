@@ -1,0 +1,196 @@
+package dagengine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Parse reads a graph from YAML or JSON. Fields are named as those of Graph, in
+// lower case; a duration is a string such as "1m30s"; a constant is any value.
+// What it doesn't know is an error (wire.KindInvalid) that names the field and
+// its line. Whether the graph holds together is for Validate to say.
+func Parse(data []byte) (*Graph, error) {
+	doc, err := decode(data)
+	if err != nil {
+		return nil, &wire.Error{Op: "parse graph", Kind: wire.KindInvalid, Msg: err.Error(), Err: err}
+	}
+	return doc.graph(), nil
+}
+
+// MarshalJSON writes the graph as Parse reads it.
+func (g Graph) MarshalJSON() ([]byte, error) { return json.Marshal(docOf(&g)) }
+
+// UnmarshalJSON is Parse.
+func (g *Graph) UnmarshalJSON(data []byte) error {
+	parsed, err := Parse(data)
+	if err == nil {
+		*g = *parsed
+	}
+	return err
+}
+
+// decode reads JSON as JSON: YAML's reader would lose digits of long numbers
+// and doesn't know surrogate pairs. It is the better one at telling where a
+// mistake is, so it explains what JSON's refused.
+func decode(data []byte) (graphDoc, error) {
+	if !json.Valid(data) {
+		return decodeYAML(data)
+	}
+	var doc graphDoc
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&doc)
+	if err == nil {
+		return doc, nil
+	}
+	if _, why := decodeYAML(data); why != nil {
+		return doc, why
+	}
+	return doc, err
+}
+
+func decodeYAML(data []byte) (graphDoc, error) {
+	var doc graphDoc
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	err := dec.Decode(&doc)
+	switch {
+	case errors.Is(err, io.EOF):
+		return doc, errors.New("the document is empty")
+	case err != nil:
+		return doc, errors.New(plainly.Replace(strings.TrimPrefix(err.Error(), "yaml: ")))
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return doc, errors.New("more than one document: a graph is one")
+	}
+	return doc, nil
+}
+
+// plainly puts YAML's errors in the words of a graph.
+var plainly = strings.NewReplacer(
+	"unmarshal errors:\n  ", "", "\n  ", "; ",
+	"not found in type dagengine.graphDoc", "is unknown: a graph has name, about, level, nodes and edges",
+	"not found in type dagengine.nodeDoc", "is unknown: a node has name, function, input, as, with, timeout, attempts and backoff",
+	"not found in type dagengine.edgeDoc", "is unknown: an edge has from, to and arg",
+	"into dagengine.graphDoc", "into a graph", "into dagengine.nodeDoc", "into a node", "into dagengine.edgeDoc", "into an edge",
+	"into []dagengine.nodeDoc", "into a list of nodes", "into []dagengine.edgeDoc", "into a list of edges",
+	"into map[string]dagengine.constant", "into constants by place",
+)
+
+// graphDoc is a graph as a document.
+type graphDoc struct {
+	Name  string    `json:"name"            yaml:"name"`
+	About string    `json:"about,omitempty" yaml:"about"`
+	Level string    `json:"level,omitempty" yaml:"level"`
+	Nodes []nodeDoc `json:"nodes"           yaml:"nodes"`
+	Edges []edgeDoc `json:"edges,omitempty" yaml:"edges"`
+}
+
+type nodeDoc struct {
+	Name     string              `json:"name"               yaml:"name"`
+	Function string              `json:"function,omitempty" yaml:"function"`
+	Input    string              `json:"input,omitempty"    yaml:"input"`
+	As       string              `json:"as,omitempty"       yaml:"as"`
+	With     map[string]constant `json:"with,omitempty"     yaml:"with"`
+	Timeout  duration            `json:"timeout,omitempty"  yaml:"timeout"`
+	Attempts int                 `json:"attempts,omitempty" yaml:"attempts"`
+	Backoff  duration            `json:"backoff,omitempty"  yaml:"backoff"`
+}
+
+type edgeDoc struct {
+	From string `json:"from"          yaml:"from"`
+	To   string `json:"to"            yaml:"to"`
+	Arg  string `json:"arg,omitempty" yaml:"arg"`
+}
+
+func (d *graphDoc) graph() *Graph {
+	g := &Graph{Name: d.Name, About: d.About, Level: d.Level}
+	for _, n := range d.Nodes {
+		node := Node{
+			Name: n.Name, Function: n.Function, Input: n.Input, As: n.As,
+			Timeout: time.Duration(n.Timeout), Attempts: n.Attempts, Backoff: time.Duration(n.Backoff),
+		}
+		for place, c := range n.With {
+			if node.With == nil {
+				node.With = make(map[string]json.RawMessage, len(n.With))
+			}
+			if c.RawMessage == nil {
+				c.RawMessage = json.RawMessage("null") // YAML's reader doesn't show it a null
+			}
+			node.With[place] = c.RawMessage
+		}
+		g.Nodes = append(g.Nodes, node)
+	}
+	for _, e := range d.Edges {
+		g.Edges = append(g.Edges, Edge(e))
+	}
+	return g
+}
+
+func docOf(g *Graph) graphDoc {
+	d := graphDoc{Name: g.Name, About: g.About, Level: g.Level, Nodes: make([]nodeDoc, len(g.Nodes))}
+	for i, n := range g.Nodes {
+		d.Nodes[i] = nodeDoc{
+			Name: n.Name, Function: n.Function, Input: n.Input, As: n.As,
+			Timeout: duration(n.Timeout), Attempts: n.Attempts, Backoff: duration(n.Backoff),
+		}
+		for place, raw := range n.With {
+			if d.Nodes[i].With == nil {
+				d.Nodes[i].With = make(map[string]constant, len(n.With))
+			}
+			d.Nodes[i].With[place] = constant{raw}
+		}
+	}
+	for _, e := range g.Edges {
+		d.Edges = append(d.Edges, edgeDoc(e))
+	}
+	return d
+}
+
+// constant is any value, kept as JSON.
+type constant struct{ json.RawMessage }
+
+// UnmarshalYAML turns the value into JSON. A date becomes a string, RFC 3339.
+func (c *constant) UnmarshalYAML(n *yaml.Node) error {
+	var v any
+	if err := n.Decode(&v); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("line %d: the constant has no form in JSON: %w", n.Line, err)
+	}
+	c.RawMessage = raw
+	return nil
+}
+
+// duration is written as Go writes it.
+type duration time.Duration
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration, such as 500ms, 5s or 1m30s", text)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+// UnmarshalYAML adds the line, which YAML's reader leaves to us.
+func (d *duration) UnmarshalYAML(n *yaml.Node) error {
+	if err := d.UnmarshalText([]byte(n.Value)); err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package dagengine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Limits of a graph. They bound what one run can ask of the storage, and keep
+// the whole of a plan a matter of milliseconds.
+const (
+	MaxNodes  = 1000
+	MaxEdges  = 10000
+	MaxInputs = 256 // of one node: edges and constants
+)
+
+// Validate reports everything that is wrong with the graph at once, joined and
+// in a fixed order, each problem a *wire.Error of KindInvalid that names the
+// node, edge or cycle. Nil means that it compiles.
+func (g *Graph) Validate() error {
+	var p problems
+	p.name("DAG", g.Name)
+	if !slices.Contains(levels(), g.Level) {
+		p.add(g.Level, "unknown consistency level, there are %s", strings.Join(levels()[1:], ", "))
+	}
+	switch {
+	case len(g.Nodes) == 0:
+		p.add(g.Name, "it has no nodes")
+	case len(g.Nodes) > MaxNodes:
+		p.add(g.Name, "it has %d nodes, %d at most", len(g.Nodes), MaxNodes)
+	}
+	if len(g.Edges) > MaxEdges {
+		p.add(g.Name, "it has %d edges, %d at most", len(g.Edges), MaxEdges)
+	}
+	if len(g.Nodes) > MaxNodes || len(g.Edges) > MaxEdges {
+		return p.join() // a closer look could cost any amount
+	}
+	p.nodes(g)
+	edges := p.edges(g)
+	p.arguments(g, edges)
+	for _, path := range cycles(g.Nodes, edges) {
+		p.add(strings.Join(path, " -> "), "the edges form a cycle")
+	}
+	return p.join()
+}
+
+// CheckFunctions reports every function that the graph names and that is not
+// among the known ones, with a near name where there is one. Each is a
+// *wire.Error of KindInvalid.
+func (g *Graph) CheckFunctions(known []string) error {
+	var p problems
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		if function := n.FunctionName(); !slices.Contains(known, function) {
+			p.add(n.Name, "there is no function %q%s", function, didYouMean(function, known))
+		}
+	}
+	return p.join()
+}
+
+// levels are the names that a graph may give as its level, the default first.
+// Which of them are served is not for a graph to know.
+func levels() []string {
+	return []string{"", "lww", "repeatable", "causal-key", "causal", "session-causal"}
+}
+
+// problems collects what is wrong.
+type problems []error
+
+func (p *problems) add(name, format string, args ...any) {
+	*p = append(*p, &wire.Error{Kind: wire.KindInvalid, Name: name, Msg: fmt.Sprintf(format, args...)})
+}
+
+// name checks a name by the rule of all names.
+func (p *problems) name(what, name string) {
+	var bad *wire.Error
+	switch {
+	case strings.HasPrefix(name, "$"):
+		p.add(name, "names that begin with $ are reserved")
+	case errors.As(wire.CheckName(what, name), &bad):
+		p.add(bad.Name, "%s", bad.Msg)
+	}
+}
+
+// join returns the problems in order of their texts, each once.
+func (p problems) join() error {
+	slices.SortFunc(p, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(slices.CompactFunc(p, func(a, b error) bool { return a.Error() == b.Error() })...)
+}
+
+// nodes checks what a node says by itself.
+func (p *problems) nodes(g *Graph) {
+	seen := make(map[string]bool, len(g.Nodes))
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		p.name("node", n.Name)
+		if n.Function != "" {
+			p.name("function", n.Function)
+		}
+		if seen[n.Name] {
+			p.add(n.Name, "two nodes have this name")
+		}
+		seen[n.Name] = true
+		if n.Timeout < 0 || n.Backoff < 0 {
+			p.add(n.Name, "timeout and backoff can't be negative")
+		}
+		if n.Attempts < 0 {
+			p.add(n.Name, "attempts can't be negative")
+		}
+		for place, c := range n.With {
+			if !json.Valid(c) || !utf8.Valid(c) {
+				p.add(n.Name, "constant %q is not valid JSON", place)
+			}
+		}
+	}
+}
+
+// edges checks the edges and returns those that lead from node to node.
+func (p *problems) edges(g *Graph) []Edge {
+	names := make([]string, len(g.Nodes))
+	known := make(map[string]bool, len(g.Nodes))
+	for i, n := range g.Nodes {
+		names[i], known[n.Name] = n.Name, true
+	}
+	sound := make([]Edge, 0, len(g.Edges))
+	seen := make(map[Edge]bool, len(g.Edges))
+	for _, e := range g.Edges {
+		for _, end := range []string{e.From, e.To} {
+			if !known[end] {
+				p.add(e.From+" -> "+e.To, "there is no node %q%s", end, didYouMean(end, names))
+			}
+		}
+		switch {
+		case seen[e]:
+			p.add(e.From+" -> "+e.To, "the edge is there twice")
+		case known[e.From] && known[e.To]:
+			sound = append(sound, e)
+		}
+		seen[e] = true
+	}
+	return sound
+}
+
+// arguments checks that each node's edges and constants make one argument.
+func (p *problems) arguments(g *Graph, edges []Edge) {
+	incoming := edgesInto(edges)
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		in := incoming[n.Name]
+		if len(in) > 0 && (n.Input != "" || n.As != "") {
+			p.add(n.Name, "input and as are for sources, and an edge leads to this node")
+		}
+		slots := slotsOf(n, in)
+		if len(slots) > MaxInputs {
+			p.add(n.Name, "it has %d inputs, %d at most", len(slots), MaxInputs)
+			continue
+		}
+		p.places(n.Name, slots)
+	}
+}
+
+// places checks the places of one node's arguments against each other.
+func (p *problems) places(node string, slots []slot) {
+	taken := make(map[string]slot, len(slots))
+	var indexed, named []slot
+	for _, s := range slots {
+		if s.place == "" {
+			if len(slots) > 1 {
+				p.add(node, "%s is the whole argument and not the only input: give it a place (%s)", s.origin(), s.placeField())
+			}
+			continue
+		}
+		if other, ok := taken[s.place]; ok {
+			p.add(node, "argument %q is given by %s and by %s", s.place, other.origin(), s.origin())
+			continue
+		}
+		taken[s.place] = s
+		_, ok := s.index()
+		switch {
+		case ok && len(s.place) > 1 && s.place[0] == '0':
+			p.add(node, "argument index %q has a leading zero", s.place)
+		case ok:
+			indexed = append(indexed, s)
+		default:
+			p.name("argument", s.place)
+			named = append(named, s)
+		}
+	}
+	if len(indexed) > 0 && len(named) > 0 {
+		p.add(node, "argument %q has an index and %q a name: use one or the other", indexed[0].place, named[0].place)
+		return
+	}
+	var missing []string
+	for i := range indexed {
+		if _, ok := taken[strconv.Itoa(i)]; !ok {
+			missing = append(missing, strconv.Itoa(i))
+		}
+	}
+	if len(missing) > 0 {
+		p.add(node, "it has %d arguments by index, and none has index %s", len(indexed), strings.Join(missing, ", "))
+	}
+}
+
+// didYouMean proposes the nearest name, if one is near enough to be meant.
+func didYouMean(name string, known []string) string {
+	best, least := "", max(2, len(name)/3)+1
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if d := distance(name, k); d < least && d < max(len(name), len(k)) {
+			best, least = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// distance is how many bytes must be put in, taken out or replaced to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
