@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,9 +21,9 @@ const (
 	headerNode    = "Cb-Node"    // of a node's call: which node
 	headerFailure = "Cb-Failure" // the error as JSON, with its stack
 
-	// stackAtMost clips stacks (bytes): all headers of a message must stay
-	// under 64 KiB.
-	stackAtMost = 16 << 10
+	// failureAtMost bounds headerFailure (bytes): all headers of a message must
+	// stay under 64 KiB.
+	failureAtMost = 32 << 10
 )
 
 // A DeadLetter is a call that was given up.
@@ -51,10 +52,7 @@ type DeadFilter struct {
 // again within the stream's window of duplicates, it is still one letter.
 func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
 	c := &d.Call
-	clipped := *failure
-	clipped.Stack = clipString(clipped.Stack, stackAtMost)
-	clipped.Msg = clipString(clipped.Msg, stackAtMost)
-	why, err := json.Marshal(clipped)
+	why, err := encodeFailure(*failure)
 	if err != nil {
 		return err
 	}
@@ -168,6 +166,22 @@ func (b *Broker) reopen(ctx context.Context, run wire.RunID, node string) error 
 	return nil
 }
 
+// encodeFailure clips what is too long, by halves: how long a text gets as JSON
+// depends on what is in it.
+func encodeFailure(e wire.Error) ([]byte, error) {
+	for {
+		body, err := json.Marshal(e)
+		if err != nil || len(body) <= failureAtMost {
+			return body, err
+		}
+		if len(e.Msg) > len(e.Stack) {
+			e.Msg = clipString(e.Msg, len(e.Msg)/2)
+		} else {
+			e.Stack = clipString(e.Stack, len(e.Stack)/2)
+		}
+	}
+}
+
 func letterOf(msg *nats.Msg) DeadLetter {
 	h := wire.Header(msg.Header)
 	l := DeadLetter{
@@ -208,5 +222,7 @@ func clipString(s string, most int) string {
 
 // isGone says whether a message that was to be deleted isn't there.
 func isGone(err error) bool {
-	return wire.KindOf(apiError("", "", err)) == wire.KindUnknown
+	const codeNoSequence, codeNoMessage = 10043, 10037
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == codeNoSequence || api.ErrorCode == codeNoMessage)
 }

@@ -49,11 +49,11 @@ type config map[string]json.RawMessage
 
 // streamConfig asks the server for a stream's configuration.
 func (b *Broker) streamConfig(ctx context.Context, stream string) (config, error) {
-	return b.configOf(ctx, "STREAM.INFO."+stream, nil)
+	return b.configOf(ctx, "STREAM.INFO."+stream, nil, b.timeout)
 }
 
 // configOf makes a request of the JetStream API that answers with a configuration.
-func (b *Broker) configOf(ctx context.Context, request string, args any) (config, error) {
+func (b *Broker) configOf(ctx context.Context, request string, args any, timeout time.Duration) (config, error) {
 	var body []byte
 	if args != nil {
 		var err error
@@ -61,7 +61,7 @@ func (b *Broker) configOf(ctx context.Context, request string, args any) (config
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	msg, err := b.nc.RequestWithContext(ctx, "$JS.API."+request, body)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -95,6 +96,8 @@ func (b *Broker) addSubjects(ctx context.Context, pool string, subjects []string
 	}
 	if have == nil {
 		cfg := b.topo.calls(pool, orIdle(pool, slices.Compact(slices.Sorted(slices.Values(subjects)))))
+		ctx, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
+		defer cancel()
 		_, err := b.js.CreateStream(ctx, cfg)
 		return b.overlap(ctx, pool, subjects, createError(cfg.Name, err))
 	}
@@ -116,8 +119,15 @@ func (b *Broker) listen(ctx context.Context, pool string, have config, subjects,
 		return err
 	}
 	have["subjects"] = raw
-	_, err = b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have)
+	_, err = b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have, b.overlapTime(len(subjects)))
 	return b.overlap(ctx, pool, added, apiError("change subjects of pool", pool, err))
+}
+
+// overlapTime is how long the server may take to change a stream: it compares
+// its subjects pair by pair, at 150 ns a pair.
+func (b *Broker) overlapTime(subjects int) time.Duration {
+	n := time.Duration(subjects)
+	return b.timeout + n*n*300*time.Nanosecond
 }
 
 // orIdle returns the subjects without the one that a stream has when it has no
@@ -146,7 +156,7 @@ func (b *Broker) callsConfig(ctx context.Context, pool string) (config, []string
 }
 
 func (b *Broker) consumerConfig(ctx context.Context, pool string) (config, error) {
-	have, err := b.configOf(ctx, "CONSUMER.INFO."+CallsStream(pool)+"."+consumerName, nil)
+	have, err := b.configOf(ctx, "CONSUMER.INFO."+CallsStream(pool)+"."+consumerName, nil, b.timeout)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, nil
 	}

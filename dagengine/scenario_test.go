@@ -42,8 +42,13 @@ func TestScenarios(t *testing.T) {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
-			case got != string(text):
-				t.Errorf("%s differs (-update rewrites it), got:\n%s", file, got)
+			default:
+				want := strings.Split(string(text), "\n\n")
+				for i, paragraph := range strings.Split(got, "\n\n") {
+					if paragraph != want[i] {
+						t.Errorf("%s: got:\n%s\nwant:\n%s\n(-update rewrites the file)", file, paragraph, want[i])
+					}
+				}
 			}
 		})
 	}

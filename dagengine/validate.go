@@ -188,7 +188,9 @@ func (p *problems) places(node string, slots []slot) {
 		case ok:
 			indexed = append(indexed, s)
 		default:
-			p.name("argument", s.place)
+			if wire.CheckName("argument", s.place) != nil {
+				p.add(node, "argument name %q: letters, digits, '_' and '-', %d at most, and not '-' first", s.place, wire.MaxName)
+			}
 			named = append(named, s)
 		}
 	}

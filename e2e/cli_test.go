@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -10,16 +12,28 @@ import (
 	. "github.com/onsi/gomega"
 )
 
+// natsCLI is the plain NATS command line that users have.
+const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
+
+// tools are the programs that users run.
+type tools struct{ cloudburst, nats string }
+
+var bin tools // set before the specs of this file
+
 // Somebody with nothing but the nats CLI can do and see everything.
 var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 	var addr string
 
 	BeforeAll(func(ctx SpecContext) {
+		dir := GinkgoT().TempDir()
+		bin = tools{filepath.Join(dir, "cloudburst"), filepath.Join(dir, "nats")}
+		build(ctx, dir, "build", "-o", bin.cloudburst, "../cmd/cloudburst")
+		build(ctx, dir, "install", natsCLI)
 		addr = freePort()
 		cmd := exec.Command(bin.cloudburst, "server", "--listen", addr, "--store", GinkgoT().TempDir(), "--examples")
 		launch(ctx, addr, cmd)
 		Eventually(ctx, func() string { return try(ctx, addr, "micro", "ls") }).Should(ContainSubstring("compose"))
-	}, NodeTimeout(time.Minute))
+	}, NodeTimeout(10*time.Minute))
 
 	nats := func(ctx context.Context, args ...string) string {
 		GinkgoHelper()
@@ -91,6 +105,14 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		Expect(nats(ctx, "stream", "view", "CB_DEAD", "--raw")).To(ContainSubstring("not a number"))
 	}, SpecTimeout(time.Minute))
 })
+
+func build(ctx context.Context, dir string, args ...string) {
+	GinkgoHelper()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+	out, err := cmd.CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "go %s: %s", strings.Join(args, " "), out)
+}
 
 // command runs the nats CLI.
 func command(ctx context.Context, addr string, args ...string) (string, error) {

@@ -11,19 +11,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
 	"github.com/cloudburst-nats/cloudburst"
 )
-
-// natsCLI is the plain NATS command line that users have.
-const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
@@ -35,31 +30,6 @@ func TestMain(m *testing.M) {
 func TestE2E(t *testing.T) {
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "Cloudburst")
-}
-
-// tools are the programs that users run, built once.
-type tools struct{ cloudburst, nats string }
-
-var bin tools
-
-var _ = SynchronizedBeforeSuite(func(ctx SpecContext) []byte {
-	dir, err := os.MkdirTemp("", "cloudburst-e2e")
-	Expect(err).NotTo(HaveOccurred())
-	build(ctx, dir, "build", "-o", filepath.Join(dir, "cloudburst"), "../cmd/cloudburst")
-	build(ctx, dir, "install", natsCLI)
-	return []byte(dir)
-}, func(dir []byte) {
-	bin = tools{filepath.Join(string(dir), "cloudburst"), filepath.Join(string(dir), "nats")}
-}, NodeTimeout(10*time.Minute))
-
-var _ = SynchronizedAfterSuite(func() {}, func() { Expect(os.RemoveAll(filepath.Dir(bin.nats))).To(Succeed()) })
-
-func build(ctx context.Context, dir string, args ...string) {
-	GinkgoHelper()
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
-	out, err := cmd.CombinedOutput()
-	Expect(err).NotTo(HaveOccurred(), "go %s: %s", strings.Join(args, " "), out)
 }
 
 // A process is a program of its own, ended with the spec.

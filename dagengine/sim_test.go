@@ -1,0 +1,251 @@
+package dagengine
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// evaluate is every function of the simulation: a digest of its name and of
+// what its argument means.
+func evaluate(function string, args []byte) []byte {
+	sum := sha256.Sum256([]byte(function + meaning(args)))
+	return fmt.Appendf(nil, `{"%s":"%x"}`, function, sum[:6])
+}
+
+// meaning returns JSON in its one form.
+func meaning(text []byte) string {
+	var v any
+	if len(text) == 0 {
+		return "null"
+	}
+	if err := json.Unmarshal(text, &v); err != nil {
+		return "not JSON: " + string(text)
+	}
+	one, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(one)
+}
+
+// direct evaluates a graph by recursion, straight from its definition. It
+// shares no code with the engine.
+type direct struct {
+	g    *Graph
+	args json.RawMessage
+	memo map[string]json.RawMessage
+}
+
+func (d *direct) argument(n *Node) json.RawMessage {
+	places := map[string]json.RawMessage{}
+	maps.Copy(places, n.With)
+	source := true
+	for _, e := range d.g.Edges {
+		if e.To == n.Name {
+			places[e.Arg] = d.node(e.From)
+			source = false
+		}
+	}
+	if source {
+		in := d.args
+		if n.Input != "" {
+			var fields map[string]json.RawMessage
+			if json.Unmarshal(d.args, &fields) == nil {
+				in = fields[n.Input]
+			}
+		}
+		places[n.As] = in
+	}
+	if all, ok := places[""]; ok {
+		return all
+	}
+	var out []byte
+	if _, indexed := places["0"]; indexed {
+		list := make([]json.RawMessage, len(places))
+		for place, v := range places {
+			i, _ := strconv.Atoi(place)
+			list[i] = v
+		}
+		out, _ = json.Marshal(list)
+	} else {
+		out, _ = json.Marshal(places)
+	}
+	return out
+}
+
+func (d *direct) node(name string) json.RawMessage {
+	if v, ok := d.memo[name]; ok {
+		return v
+	}
+	i := slices.IndexFunc(d.g.Nodes, func(n Node) bool { return n.Name == name })
+	n := &d.g.Nodes[i]
+	v := json.RawMessage(evaluate(n.FunctionName(), d.argument(n)))
+	d.memo[name] = v
+	return v
+}
+
+func (d *direct) result() []byte {
+	sinks := map[string]json.RawMessage{}
+	for _, n := range d.g.Nodes {
+		if !slices.ContainsFunc(d.g.Edges, func(e Edge) bool { return e.From == n.Name }) {
+			sinks[n.Name] = d.node(n.Name)
+		}
+	}
+	if len(sinks) == 1 {
+		for _, v := range sinks {
+			return v
+		}
+	}
+	out, _ := json.Marshal(sinks)
+	return out
+}
+
+// randomGraph returns a sound graph of up to 30 nodes: chains, fans, joins by
+// index and by name, constants, several sources and sinks.
+func randomGraph(rng *rand.Rand, name string) *Graph {
+	g := &Graph{Name: name}
+	size := 1 + rng.IntN(30)
+	reach := 1 + rng.IntN(6) // short makes chains, long makes fans
+	for i := range size {
+		n := Node{Name: fmt.Sprint("n", i), Function: fmt.Sprint("f", rng.IntN(6))}
+		var from []string
+		for range rng.IntN(4) {
+			if back := 1 + rng.IntN(reach); back <= i {
+				from = append(from, fmt.Sprint("n", i-back))
+			}
+		}
+		constants := max(0, rng.IntN(6)-3)
+		slots := max(1, len(from)) + constants
+		places := make([]string, slots)
+		switch style := rng.IntN(3); {
+		case slots == 1 && style > 0: // the whole argument
+		case style == 0:
+			for j := range places {
+				places[j] = fmt.Sprint("p", j)
+			}
+		default:
+			for j, at := range rng.Perm(slots) {
+				places[j] = strconv.Itoa(at)
+			}
+		}
+		if len(from) == 0 {
+			n.As = places[0]
+			if rng.IntN(2) == 0 {
+				n.Input = []string{"x", "y"}[rng.IntN(2)]
+			}
+		}
+		for j, f := range from {
+			g.Edges = append(g.Edges, Edge{From: f, To: n.Name, Arg: places[j]})
+		}
+		for j := range constants {
+			if n.With == nil {
+				n.With = map[string]json.RawMessage{}
+			}
+			n.With[places[slots-1-j]] = json.RawMessage(strconv.Itoa(rng.IntN(100)))
+		}
+		g.Nodes = append(g.Nodes, n)
+	}
+	rng.Shuffle(size, func(i, j int) { g.Nodes[i], g.Nodes[j] = g.Nodes[j], g.Nodes[i] })
+	return g
+}
+
+// TestRunsComeToTheRightEnd has random graphs run by workers that die at any
+// effect, storage that forgets duplicates and replicas that lag. Every node must
+// see the arguments that a direct evaluation gives it, in one call and no other,
+// and every run must end once, with the right value.
+func TestRunsComeToTheRightEnd(t *testing.T) {
+	for seed := range uint64(150) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		pools := []string{"p0", "p1", "p2"}[:1+rng.IntN(3)]
+		w := newWorld(seed, []uint64{0, 3, 8, 20}[rng.IntN(4)], pools...)
+		want := map[wire.RunID]*direct{}
+		for i := range 1 + rng.IntN(4) {
+			g := randomGraph(rng, fmt.Sprint("g", i))
+			w.apply(t, g)
+			run := wire.RunID(fmt.Sprint("r", i))
+			args := fmt.Appendf(nil, `{"x":%d,"y":[%d]}`, rng.IntN(100), rng.IntN(100))
+			want[run] = &direct{g: g, args: args, memo: map[string]json.RawMessage{}}
+			w.start(run, g.Name, wire.Value{Body: args})
+		}
+		w.work(t, 2)
+		for run, d := range want {
+			check(t, w, run, d)
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func check(t *testing.T, w *world, run wire.RunID, d *direct) {
+	t.Helper()
+	if len(w.results[run]) != 1 {
+		t.Errorf("run %s was ended by %d calls, want one", run, len(w.results[run]))
+	}
+	var nodes []string
+	for i := range d.g.Nodes {
+		n := &d.g.Nodes[i]
+		nodes = append(nodes, n.Name)
+		calls := w.ran[string(run)+"/"+n.Name]
+		if len(calls) != 1 {
+			t.Errorf("run %s: %d calls ran node %s, want one", run, len(calls), n.Name)
+		}
+		want := meaning(d.argument(n))
+		for _, times := range calls {
+			for _, got := range times {
+				if meaning(got.Body) != want {
+					t.Errorf("run %s: node %s was given %s, want %s", run, n.Name, got.Body, want)
+				}
+			}
+		}
+	}
+	slices.Sort(nodes)
+	for _, out := range w.results[run] {
+		if got, want := meaning(out.Value.Body), meaning(d.result()); got != want {
+			t.Errorf("run %s ended with %s, want %s", run, got, want)
+		}
+		var timed []string
+		for _, timing := range out.Nodes {
+			timed = append(timed, timing.Node)
+		}
+		slices.Sort(timed)
+		if !slices.Equal(timed, nodes) {
+			t.Errorf("run %s: timings of %v, want %v", run, timed, nodes)
+		}
+	}
+}
+
+// TestJoinFiresOnce brings sixteen inputs at once to a join, five hundred times.
+func TestJoinFiresOnce(t *testing.T) {
+	const runs, width = 500, 16
+	g := &Graph{Name: "wide", Nodes: []Node{{Name: "begin", Function: "f0"}, {Name: "join", Function: "f0"}}}
+	for i := range width {
+		branch := fmt.Sprint("branch", i)
+		g.Nodes = append(g.Nodes, Node{Name: branch, Function: "f0"})
+		g.Edges = append(g.Edges, Edge{From: "begin", To: branch}, Edge{From: branch, To: "join", Arg: strconv.Itoa(i)})
+	}
+	w := newWorld(1, 0, "p0")
+	w.apply(t, g)
+	for i := range runs {
+		w.start(wire.RunID(fmt.Sprint("r", i)), "wide", wire.Value{Body: []byte(strconv.Itoa(i))})
+	}
+	w.work(t, 16)
+	joined := 0
+	for i := range runs {
+		joined += w.enqueued[fmt.Sprint("r", i, "/join")]
+		if n := len(w.results[wire.RunID(fmt.Sprint("r", i))]); n != 1 {
+			t.Errorf("run %d has %d results, want 1", i, n)
+		}
+	}
+	if joined != runs {
+		t.Errorf("%d joined calls, want %d", joined, runs)
+	}
+}
