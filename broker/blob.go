@@ -128,6 +128,8 @@ func (b *Broker) upload(ctx context.Context, body []byte, subject func(digest st
 			return context.Cause(ctx)
 		}
 	}
+	// One for all chunks: the client copies what it sends.
+	scratch := make([]byte, s2.MaxEncodedLen(min(len(body), chunkSize)))
 	for start := 0; start < len(body); start += chunkSize {
 		raw := body[start:min(start+chunkSize, len(body))]
 		sum := sha256.Sum256(raw)
@@ -140,7 +142,7 @@ func (b *Broker) upload(ctx context.Context, body []byte, subject func(digest st
 			}
 		}
 		pending++
-		b.mux.publish(chunkMsg(subject(c.Digest), raw), func(seq uint64, err error) { acks <- ack{i, seq, err} })
+		b.mux.publish(chunkMsg(subject(c.Digest), raw, scratch), func(seq uint64, err error) { acks <- ack{i, seq, err} })
 	}
 	for pending > 0 {
 		if err := settle(); err != nil {
@@ -150,10 +152,10 @@ func (b *Broker) upload(ctx context.Context, body []byte, subject func(digest st
 	return m, nil
 }
 
-// chunkMsg compresses a chunk where that saves an eighth at least.
-func chunkMsg(subject string, raw []byte) *nats.Msg {
+// chunkMsg compresses a chunk, into scratch, where that saves an eighth at least.
+func chunkMsg(subject string, raw, scratch []byte) *nats.Msg {
 	msg := &nats.Msg{Subject: subject, Data: raw}
-	if packed := s2.Encode(nil, raw); len(packed) <= len(raw)*7/8 {
+	if packed := s2.Encode(scratch, raw); len(packed) <= len(raw)*7/8 {
 		msg.Header, msg.Data = nats.Header{headerEncoding: {"s2"}}, packed
 	}
 	return msg

@@ -34,8 +34,8 @@ const (
 // requests (the same Nats-Msg-Id), which get the result of the first.
 //
 // It also speaks the NATS micro protocol for every function and DAG; see
-// discover.go. Any number of gateways share the work. Name services after the
-// catalogue's entries, which may come and go while Run runs.
+// discover.go. Any number of gateways share the work, and each follows its
+// catalogue: functions may come and go while Run runs.
 type Gateway struct {
 	b         *Broker
 	catalogue *Catalogue

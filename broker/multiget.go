@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -94,15 +95,12 @@ func (r *multiReader) receive(msg *nats.Msg) bool {
 		r.done <- nats.ErrTimeout
 		return false
 	}
-	if len(msg.Data) > 0 {
+	h := wire.Header(msg.Header)
+	if len(msg.Data) > 0 || wire.First(h, jetstream.SubjectHeader) != "" {
 		r.msgs = append(r.msgs, msg)
 		return true
 	}
-	h := wire.Header(msg.Header)
 	switch status := wire.First(h, "Status"); status {
-	case "": // an empty value
-		r.msgs = append(r.msgs, msg)
-		return true
 	case "204": // the end
 		r.upTo, _ = strconv.ParseUint(wire.First(h, headerUpTo), 10, 64)
 		if left := wire.First(h, headerPending); left != "" && left != "0" {

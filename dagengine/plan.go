@@ -35,7 +35,7 @@ type vertex struct {
 	slots []slot // what its argument is made of, in order
 	shape shape
 	feeds []string  // the nodes that slots are filled from, each once
-	next  []*vertex // the nodes that this one feeds, each once, by name
+	next  []*vertex // the nodes that this one feeds, each once, in order
 }
 
 // Compile makes a plan of a graph; the error is Validate's. The plan holds a
@@ -144,9 +144,6 @@ func (p *Plan) connect() {
 		if v != p.result {
 			p.order = append(p.order, v.node)
 		}
-	}
-	for _, v := range p.vertices {
-		slices.SortFunc(v.next, func(a, b *vertex) int { return cmp.Compare(a.node.Name, b.node.Name) })
 	}
 }
 

@@ -58,7 +58,7 @@ func (g *Graph) CheckFunctions(known []string) error {
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
 		if function := n.FunctionName(); !slices.Contains(known, function) {
-			p.add(n.Name, "there is no function %q%s", function, didYouMean(function, known))
+			p.add(n.Name, "there is no function %q%s", function, p.didYouMean(function, known))
 		}
 	}
 	return p.join()
@@ -133,7 +133,7 @@ func (p *problems) edges(g *Graph) []Edge {
 	for _, e := range g.Edges {
 		for _, end := range []string{e.From, e.To} {
 			if !known[end] {
-				p.add(e.From+" -> "+e.To, "there is no node %q%s", end, didYouMean(end, names))
+				p.add(e.From+" -> "+e.To, "there is no node %q%s", end, p.didYouMean(end, names))
 			}
 		}
 		switch {
@@ -209,11 +209,20 @@ func (p *problems) places(node string, slots []slot) {
 	}
 }
 
-// didYouMean proposes the nearest name, if one is near enough to be meant.
-func didYouMean(name string, known []string) string {
+// didYouMean proposes the nearest name, if one is near enough to be meant. It
+// compares with each, so it stops where nobody would read on: a thousand wrong
+// names among ten thousand would take seconds.
+func (p problems) didYouMean(name string, known []string) string {
+	if len(p) >= 20 {
+		return ""
+	}
 	best, least := "", max(2, len(name)/3)+1
-	for _, k := range slices.Sorted(slices.Values(known)) {
-		if d := distance(name, k); d < least && d < max(len(name), len(k)) {
+	for _, k := range known {
+		if longer := len(k) - len(name); longer > least || -longer > least {
+			continue // the lengths alone are too far apart
+		}
+		d := distance(name, k)
+		if d < max(len(name), len(k)) && (d < least || d == least && best != "" && k < best) {
 			best, least = k, d
 		}
 	}
