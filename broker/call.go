@@ -18,6 +18,11 @@ const (
 	resendAfter = 2 * time.Second
 	lookAfter   = 5 * time.Second
 	lookFirst   = 5 * time.Millisecond
+	// askAgain is how long callers that wait anyway go without asking for an
+	// acknowledgement after their subject was last heard to be stored. Acknowledging
+	// costs about a quarter of a call. Should a call be refused within that time
+	// (the backlog became full), its caller hears of it after resendAfter.
+	askAgain = 100 * time.Millisecond
 	// dedupSafe is how long after the first try the same call may be sent
 	// again: well within the streams' duplicate window (Topology.Duplicates).
 	dedupSafe = time.Minute
@@ -30,7 +35,9 @@ type Pending struct {
 
 	b      *Broker
 	msg    *nats.Msg
+	inbox  string
 	id     uint64
+	quiet  bool // no acknowledgement was asked for, so far
 	began  time.Time
 	stored atomic.Bool
 	repeat chan struct{} // told when the stream had the call already: the result may be there
@@ -42,6 +49,12 @@ type Pending struct {
 // Start publishes a call and returns at once: Stored waits until it is
 // durable, Wait for its result. A call without a run id is given one.
 func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
+	return b.start(ctx, call, false)
+}
+
+// start publishes a call; a quiet one goes without an acknowledgement while
+// that is safe (see askAgain).
+func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pending, error) {
 	if call.Run == "" {
 		call.Run = wire.NewRunID()
 	} else if err := wire.CheckRunID(call.Run); err != nil {
@@ -57,7 +70,10 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 		p.Close()
 		return nil, err
 	}
-	p.msg.Reply = call.Reply
+	p.inbox = call.Reply
+	if p.quiet = quiet && b.known.heard(p.msg.Subject, askAgain); !p.quiet {
+		p.msg.Reply = p.inbox
+	}
 	if err := b.nc.PublishMsg(p.msg); err != nil {
 		p.Close()
 		return nil, apiError("call", call.Name, err)
@@ -67,7 +83,7 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 
 // Call runs a function or DAG and waits for its result.
 func (b *Broker) Call(ctx context.Context, call wire.Call) (wire.Result, error) {
-	p, err := b.Start(ctx, call)
+	p, err := b.start(ctx, call, true)
 	if err != nil {
 		return wire.Result{}, err
 	}
@@ -132,6 +148,7 @@ func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
 		return r, true
 	}
 	if !p.stored.Load() && time.Since(p.began) < dedupSafe {
+		p.quiet, p.msg.Reply = false, p.inbox
 		if err := p.b.nc.PublishMsg(p.msg); err != nil {
 			p.b.observe.resendFailed(p.msg.Subject, err)
 		}
@@ -142,9 +159,12 @@ func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
 func (p *Pending) gaveUp(ctx context.Context) error {
 	name := strings.TrimPrefix(p.msg.Subject, subjectCall)
 	e := &wire.Error{Op: "call", Name: name, Kind: wire.KindTimeout, Err: context.Cause(ctx)}
-	if p.stored.Load() {
+	switch {
+	case p.stored.Load():
 		e.Msg = "no result yet; the run goes on: look for it later as " + string(p.Run)
-	} else {
+	case p.quiet:
+		e.Msg = "no result yet; the run may go on: look for it later as " + string(p.Run)
+	default:
 		e.Kind, e.Msg = wire.KindUnavailable, "the call was not acknowledged by the server in time"
 	}
 	return e
@@ -169,6 +189,7 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 	switch {
 	case err == nil:
 		p.markStored()
+		p.b.known.add(p.msg.Subject)
 		if duplicate {
 			select {
 			case p.repeat <- struct{}{}:
@@ -182,6 +203,7 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		name := strings.TrimPrefix(p.msg.Subject, subjectCall)
 		p.fail(&wire.Error{Op: "call", Name: name, Kind: wire.KindUnknown, Msg: "no such function or DAG; `cloudburst fn ls` and `cloudburst dag ls` show what there is", Err: err})
 	default:
+		p.b.known.refused(p.msg.Subject)
 		p.fail(apiError("call", strings.TrimPrefix(p.msg.Subject, subjectCall), err))
 	}
 	return true

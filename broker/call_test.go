@@ -71,7 +71,7 @@ func TestCallIsRefusedAtOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err := p.Call(ctx, wire.Call{Name: "echo"}) // nobody works
-	if wire.KindOf(err) != wire.KindTimeout || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "goes on") {
+	if wire.KindOf(err) != wire.KindTimeout || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "look for it later") {
 		t.Errorf("a call that nobody runs: %v", err)
 	}
 }

@@ -170,6 +170,27 @@ func TestGatewayAnswersRepeatsWithTheSameResult(t *testing.T) {
 	}
 }
 
+func TestGatewayOutlivesTheServer(t *testing.T) {
+	p := newPlatform(t)
+	p.register("square")
+	nc := p.gateway()
+	p.work(func(d *Delivery) { p.succeed(d, "25") })
+	ask(t, nc, "cb.fn.square", "5")
+	p.server.Shutdown()
+	if err := p.server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "requests are answered again", func() bool {
+		answer, err := nc.Request("cb.fn.square", []byte("5"), time.Second)
+		return err == nil && string(answer.Data) == "25"
+	})
+	p.register("square", "cube")
+	eventually(t, "the registry is followed again", func() bool {
+		answer, err := nc.Request("cb.fn.cube", []byte("5"), time.Second)
+		return err == nil && string(answer.Data) == "25"
+	})
+}
+
 func TestGatewayRefusesRepliesThatAreNoInbox(t *testing.T) {
 	p := newPlatform(t)
 	p.register("square")

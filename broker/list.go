@@ -97,7 +97,7 @@ func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) 
 	case err != nil:
 		return RunInfo{}, apiError("read run", string(run), err)
 	case !found && len(nodes) == 0:
-		return RunInfo{}, &wire.Error{Op: "read run", Name: string(run), Kind: wire.KindUnknown, Msg: "no such run, or its result is no longer kept"}
+		return RunInfo{}, &wire.Error{Op: "read run", Name: string(run), Kind: wire.KindUnknown, Msg: "no such run; or its result is no longer kept, or it waits deep in a long backlog"}
 	}
 	info.Run, info.Nodes = run, timings(nodes)
 	if len(nodes) > 0 {

@@ -232,8 +232,8 @@ func callName(subject string) string {
 // known is the set of call subjects that a stream of the platform was seen to
 // listen to. It grows up to the number of functions and nodes.
 type known struct {
-	mu       sync.RWMutex // guards subjects
-	subjects map[string]struct{}
+	mu       sync.RWMutex         // guards subjects
+	subjects map[string]time.Time // when an acknowledgement was last heard; zero after a refusal
 }
 
 func (k *known) has(subject string) bool {
@@ -247,9 +247,25 @@ func (k *known) add(subject string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.subjects == nil {
-		k.subjects = make(map[string]struct{})
+		k.subjects = make(map[string]time.Time)
 	}
-	k.subjects[subject] = struct{}{}
+	k.subjects[subject] = time.Now()
+}
+
+// heard says whether the stream acknowledged something on the subject a moment ago.
+func (k *known) heard(subject string, within time.Duration) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return time.Since(k.subjects[subject]) < within
+}
+
+// refused has the next call ask for an acknowledgement.
+func (k *known) refused(subject string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.subjects[subject]; ok {
+		k.subjects[subject] = time.Time{}
+	}
 }
 
 func (k *known) forget(subject string) {

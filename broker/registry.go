@@ -180,7 +180,7 @@ func (b *Broker) change(ctx context.Context, op, pool string, edit func(*registr
 		}
 	})
 	if err == nil {
-		b.event(&nats.Msg{Subject: subjectRegistry + strings.ReplaceAll(op, " ", "_")})
+		b.event(subjectRegistry+strings.ReplaceAll(op, " ", "_"), nil)
 	}
 	return err
 }

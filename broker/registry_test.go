@@ -175,22 +175,29 @@ func TestDAGs(t *testing.T) {
 	if err != nil || newest.Version != "2" {
 		t.Errorf("got version %q, %v, want 2", newest.Version, err)
 	}
+}
 
+func TestRemoveDAGLetsRunsEnd(t *testing.T) {
+	p := newPlatform(t)
+	ctx := t.Context()
+	p.register("f")
+	rec := DAGRecord{Name: "d", Version: "1", Spec: json.RawMessage(`{"v":1}`), Functions: []string{"f"}, Subjects: map[string][]string{"default": {"x"}}}
+	if err := p.ApplyDAG(ctx, rec); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.RemoveDAG(ctx, "d"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.DAG(ctx, "d")
+	_, err := p.DAG(ctx, "d")
 	wantKind(t, err, wire.KindUnknown)
 	old, err := p.DAGVersion(ctx, "d", "1")
 	if err != nil || string(compact(old.Spec)) != `{"v":1}` {
 		t.Errorf("for runs in flight: got %s, %v", old.Spec, err)
 	}
-	if got := p.subjects("default"); !slices.Contains(got, "cb.dag.d.x") {
-		t.Errorf("for runs in flight: default listens on %v", got)
+	if got := p.subjects("default"); !slices.Equal(got, []string{"cb.call.f", "cb.dag.d.x"}) {
+		t.Errorf("listens on %v, want the node for runs in flight, and the DAG no longer", got)
 	}
-	if got := p.subjects("gpu"); slices.Contains(got, "cb.call.d") {
-		t.Error("a removed DAG can still be called")
-	}
+	wantKind(t, p.RemoveDAG(ctx, "d"), wire.KindUnknown)
 	list, err := p.DAGs(ctx)
 	if err != nil || len(list) != 0 {
 		t.Errorf("got %v, %v, want none", list, err)

@@ -34,7 +34,7 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 			}
 			then(err)
 		})
-	defer b.eventEnded(r, nats.Header(h))
+	defer b.eventEnded(r)
 	if d.Call.Reply == "" {
 		return
 	}

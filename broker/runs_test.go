@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
@@ -176,6 +178,29 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantKind(t, p.Cancel(t.Context(), done), wire.KindConflict)
+}
+
+func TestCancellationsWhileAwayAreHeard(t *testing.T) {
+	p := newPlatform(t)
+	heard := listen(p, p.connect("listener"))
+	// One mark so that we know it listens, one that it can't have been told of.
+	if err := p.nc.Publish(subjectCancel+"first", nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the listener listens", func() bool {
+		return p.nc.Publish(subjectCancel+"first", nil) == nil && heard("first")
+	})
+	if _, err := p.put(t.Context(), &nats.Msg{Subject: runSubject("a.run", runCancel)}); err != nil {
+		t.Fatal(err)
+	}
+	if heard("a.run") {
+		t.Fatal("heard of a mark that nobody told of")
+	}
+	p.server.Shutdown()
+	if err := p.server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the mark is found after the reconnect", func() bool { return heard("a.run") })
 }
 
 func TestTokens(t *testing.T) {

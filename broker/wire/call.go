@@ -65,14 +65,9 @@ type NodeTiming struct {
 // Encode returns the result as a message: the value, or the error as a JSON
 // object, with everything else in headers.
 func (r *Result) Encode() (Header, []byte) {
-	h := make(Header, 10)
-	h[HeaderOf] = []string{string(r.Run)}
-	h[HeaderName] = []string{r.Name}
+	h := make(Header, 6)
 	h[HeaderStatus] = []string{string(r.Status)}
-	h[HeaderWorker] = []string{r.Worker}
-	h[HeaderStarted] = []string{r.Started.UTC().Format(time.RFC3339Nano)}
-	h[HeaderTook] = []string{r.Took.String()}
-	h[HeaderAttempts] = []string{strconv.Itoa(r.Attempts)}
+	h[HeaderInfo] = []string{r.info()}
 	if len(r.Nodes) > 0 {
 		if nodes, err := json.Marshal(r.Nodes); err == nil {
 			h[HeaderNodes] = []string{string(nodes)}
@@ -94,6 +89,39 @@ func (r *Result) Encode() (Header, []byte) {
 	return h, r.Value.Body
 }
 
+// info puts what is known of a run into one header line, since each header costs
+// every message its own share: "run=r1 name=f worker=w1 started=… took=1ms attempts=1".
+func (r *Result) info() string {
+	b := make([]byte, 0, 160)
+	b = append(append(b, "run="...), r.Run...)
+	b = append(append(b, " name="...), r.Name...)
+	b = append(append(b, " worker="...), r.Worker...)
+	b = r.Started.UTC().AppendFormat(append(b, " started="...), time.RFC3339Nano)
+	b = append(append(b, " took="...), r.Took.String()...)
+	return string(strconv.AppendInt(append(b, " attempts="...), int64(r.Attempts), 10))
+}
+
+// readInfo reads what info wrote; what can't be read stays zero.
+func (r *Result) readInfo(line string) {
+	for field := range strings.FieldsSeq(line) {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "run":
+			r.Run = RunID(value)
+		case "name":
+			r.Name = value
+		case "worker":
+			r.Worker = value
+		case "started":
+			r.Started, _ = time.Parse(time.RFC3339Nano, value)
+		case "took":
+			r.Took, _ = time.ParseDuration(value)
+		case "attempts":
+			r.Attempts, _ = strconv.Atoi(value)
+		}
+	}
+}
+
 // DecodeResult reads what Encode wrote. A message without a status is not a
 // result: ok is false.
 func DecodeResult(h Header, body []byte) (r Result, ok bool) {
@@ -101,13 +129,8 @@ func DecodeResult(h Header, body []byte) (r Result, ok bool) {
 	if status == "" {
 		return Result{}, false
 	}
-	r = Result{
-		Run: RunID(First(h, HeaderOf)), Name: First(h, HeaderName),
-		Status: Status(status), Worker: First(h, HeaderWorker),
-	}
-	r.Started, _ = time.Parse(time.RFC3339Nano, First(h, HeaderStarted))
-	r.Took, _ = time.ParseDuration(First(h, HeaderTook))
-	r.Attempts, _ = strconv.Atoi(First(h, HeaderAttempts))
+	r = Result{Status: Status(status)}
+	r.readInfo(First(h, HeaderInfo))
 	if nodes := First(h, HeaderNodes); nodes != "" {
 		if err := json.Unmarshal([]byte(nodes), &r.Nodes); err != nil {
 			r.Nodes = nil // timings are advice: a result is good without them

@@ -150,10 +150,10 @@ func TestBackoffDoublesUpToTheLimit(t *testing.T) {
 }
 
 func FuzzDecodeResult(f *testing.F) {
-	f.Add("ok", "1s", "[]", []byte("5"))
+	f.Add("ok", "run=r took=1s", "[]", []byte("5"))
 	f.Add("failed", "", "", []byte(`{"kind":1}`))
-	f.Fuzz(func(t *testing.T, status, took, nodes string, body []byte) {
-		h := Header{HeaderStatus: {status}, HeaderTook: {took}, HeaderNodes: {nodes}}
+	f.Fuzz(func(t *testing.T, status, info, nodes string, body []byte) {
+		h := Header{HeaderStatus: {status}, HeaderInfo: {info}, HeaderNodes: {nodes}}
 		r, ok := DecodeResult(h, body)
 		if ok != (status != "") || ok && r.Status != StatusOK && r.Err == nil {
 			t.Errorf("DecodeResult(%v, %q) = %+v, %v", h, body, r, ok)

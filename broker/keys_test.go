@@ -1,0 +1,60 @@
+package broker
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestKeys(t *testing.T) {
+	k := openBucket(t)
+	for _, key := range []string{"a.1", "a.2", "a.", "a", "a..b", "ab", "b c", "gone", "folded"} {
+		k.base(t, key, "v", 0)
+	}
+	k.slot(t, "a.1", "w", "v")
+	k.slot(t, "only.slots", "w1", "v")
+	k.slot(t, "only.slots", "w2", "v")
+	kv, err := k.b.js.KeyValue(t.Context(), "state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"gone", "folded"} {
+		if err := kv.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.slot(t, "folded", "w", "v")
+	for _, tt := range []struct {
+		prefix string
+		limit  int
+		want   []string
+	}{
+		{"", 0, []string{"a", "a.", "a..b", "a.1", "a.2", "ab", "b c", "folded", "only.slots"}},
+		{"a", 0, []string{"a", "a.", "a..b", "a.1", "a.2", "ab"}},
+		{"a.", 0, []string{"a.", "a..b", "a.1", "a.2"}},
+		{"a..", 0, []string{"a..b"}},
+		{"a.2", 0, []string{"a.2"}},
+		{"only.s", 0, []string{"only.slots"}},
+		{"b ", 0, []string{"b c"}},
+		{"none", 0, nil},
+		{"none.x", 0, nil},
+	} {
+		var got []string
+		for key, err := range k.Keys(t.Context(), tt.prefix, tt.limit) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, key)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("Keys(%q) = %q, want %q", tt.prefix, got, tt.want)
+		}
+	}
+	n := 0
+	for range k.Keys(t.Context(), "", 3) {
+		n++
+	}
+	if n != 3 {
+		t.Errorf("3 keys at most: got %d", n)
+	}
+}
