@@ -55,22 +55,25 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 // start publishes a call; a quiet one goes without an acknowledgement while
 // that is safe (see askAgain).
 func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pending, error) {
-	if call.Run == "" {
-		call.Run = wire.NewRunID()
-	} else if err := wire.CheckRunID(call.Run); err != nil {
-		return nil, err
-	}
 	p := &Pending{
-		Run: call.Run, b: b, began: time.Now(),
+		b: b, began: time.Now(),
 		repeat: make(chan struct{}, 1), acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
 	}
-	call.Reply, p.id = b.mux.open(0, p.receive)
+	if call.Run == "" {
+		call.Run, p.inbox, p.id = b.mux.openRun(p.receive)
+	} else {
+		if err := wire.CheckRunID(call.Run); err != nil {
+			return nil, err
+		}
+		p.inbox, p.id = b.mux.open(0, p.receive)
+		call.Reply = p.inbox
+	}
+	p.Run = call.Run
 	var err error
 	if p.msg, err = b.callMsg(ctx, &call, string(call.Run)); err != nil {
 		p.Close()
 		return nil, err
 	}
-	p.inbox = call.Reply
 	if p.quiet = quiet && b.known.heard(p.msg.Subject, askAgain); !p.quiet {
 		p.msg.Reply = p.inbox
 	}

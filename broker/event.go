@@ -2,22 +2,26 @@ package broker
 
 import (
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// eventEnded publishes cb.event.<status>.<name>. Events are told once and not
-// kept: they are for watching, and nothing depends on them.
+// eventEnded publishes cb.event.<status>.<name> for a run that failed or was
+// cancelled. One that went well is told of by its result, on
+// $KV.cb_results.<run>: another message would cost every call. Events are told
+// once and not kept: they are for watching, and nothing depends on them.
 func (b *Broker) eventEnded(r *wire.Result) {
-	// By hand, since every call pays for it; run ids and worker names need no escaping.
-	body := make([]byte, 0, 128)
-	body = append(append(body, `{"run":"`...), r.Run...)
-	body = append(append(body, `","worker":"`...), r.Worker...)
-	body = strconv.AppendInt(append(body, `","took_us":`...), r.Took.Microseconds(), 10)
-	body = strconv.AppendInt(append(body, `,"attempts":`...), int64(r.Attempts), 10)
-	body = append(body, '}')
+	body, err := json.Marshal(struct {
+		Run      wire.RunID `json:"run"`
+		Worker   string     `json:"worker"`
+		Took     string     `json:"took"`
+		Attempts int        `json:"attempts"`
+		Error    string     `json:"error"`
+	}{r.Run, r.Worker, r.Took.String(), r.Attempts, r.Err.Error()})
+	if err != nil {
+		body = nil // strings and a number always marshal
+	}
 	b.event(subjectEvent+string(r.Status)+"."+r.Name, body)
 }
 

@@ -18,11 +18,15 @@ import (
 // more than the request. Unlike the client's own request multiplexer it takes
 // several replies to one request, and calls back without a goroutine.
 //
-// All callbacks run on the subscription's one goroutine: they must not block.
+// It also hears of results: the run of a call made here is named
+// <client>.<token>, and the worker's write of its result to the results bucket
+// reaches this process as it reaches the stream, without a reply beside it.
+//
+// Callbacks run on the subscriptions' goroutines: they must not block.
 type mux struct {
 	nc      *nats.Conn
 	prefix  string // "_INBOX.<id>."
-	sub     *nats.Subscription
+	client  string // first part of the ids of runs started here
 	timeout time.Duration
 	done    chan struct{}
 	swept   sync.WaitGroup
@@ -42,17 +46,19 @@ type waiter struct {
 
 func newMux(nc *nats.Conn, timeout time.Duration) (*mux, error) {
 	m := &mux{
-		nc: nc, prefix: nats.NewInbox() + ".", timeout: timeout,
+		nc: nc, prefix: nats.NewInbox() + ".", client: string(wire.NewRunID()), timeout: timeout,
 		done: make(chan struct{}), waiting: make(map[uint64]waiter),
 	}
-	var err error
-	if m.sub, err = nc.Subscribe(m.prefix+"*", m.route); err != nil {
-		return nil, err
-	}
-	// Replies are small and few are open at once; what bounds memory is the
-	// number of waiters, so the client's own limits only get in the way.
-	if err := m.sub.SetPendingLimits(-1, -1); err != nil {
-		return nil, err
+	for _, prefix := range []string{m.prefix, bucketSubject(BucketResults, m.client) + "."} {
+		sub, err := nc.Subscribe(prefix+"*", func(msg *nats.Msg) { m.route(msg, msg.Subject[len(prefix):]) })
+		if err != nil {
+			return nil, err
+		}
+		// Replies are small and few are open at once; what bounds memory is the
+		// number of waiters, so the client's own limits only get in the way.
+		if err := sub.SetPendingLimits(-1, -1); err != nil {
+			return nil, err
+		}
 	}
 	m.swept.Go(m.sweep)
 	return m, nil
@@ -61,6 +67,22 @@ func newMux(nc *nats.Conn, timeout time.Duration) (*mux, error) {
 // open registers fn and returns the reply subject that reaches it. With a zero
 // timeout it stays open until closed.
 func (m *mux) open(timeout time.Duration, fn func(*nats.Msg) bool) (reply string, id uint64) {
+	id = m.register(timeout, fn)
+	return m.prefix + token(id), id
+}
+
+// openRun registers fn for the result of a run that is about to start, and
+// returns the run's id. Until closed, the run's acknowledgement may come to the
+// reply subject as well.
+func (m *mux) openRun(fn func(*nats.Msg) bool) (run wire.RunID, reply string, id uint64) {
+	id = m.register(0, fn)
+	last := token(id)
+	return wire.RunID(m.client + "." + last), m.prefix + last, id
+}
+
+func token(id uint64) string { return strconv.FormatUint(id, 36) }
+
+func (m *mux) register(timeout time.Duration, fn func(*nats.Msg) bool) (id uint64) {
 	w := waiter{fn: fn}
 	if timeout > 0 {
 		w.deadline = time.Now().Add(timeout)
@@ -72,9 +94,7 @@ func (m *mux) open(timeout time.Duration, fn func(*nats.Msg) bool) (reply string
 		m.waiting[id] = w
 	}
 	m.mu.Unlock()
-	buf := make([]byte, 0, len(m.prefix)+13)
-	buf = append(buf, m.prefix...)
-	return string(strconv.AppendUint(buf, id, 36)), id
+	return id
 }
 
 // close forgets a waiter; a reply under way may still reach it.
@@ -102,8 +122,8 @@ func (m *mux) stop() {
 	}
 }
 
-func (m *mux) route(msg *nats.Msg) {
-	id, err := strconv.ParseUint(strings.TrimPrefix(msg.Subject, m.prefix), 36, 64)
+func (m *mux) route(msg *nats.Msg, token string) {
+	id, err := strconv.ParseUint(token, 36, 64)
 	if err != nil {
 		return
 	}

@@ -15,10 +15,10 @@ import (
 // called once, with the reason if the result could not be stored; the call is
 // then handed out again. Finish itself doesn't wait.
 //
-// The two messages leave in this order on one connection. A single server
-// stores the first before it delivers the second; on a cluster a caller may
-// hear of a result an instant before a majority has it, and should the worker
-// die in that instant the run is repeated, with the same effects.
+// A caller of this library listens to where its result is stored, so one message
+// does both; another gets a copy at its reply inbox. On a cluster a caller may
+// hear of a result an instant before a majority has it; should the worker die in
+// that instant the run is repeated, with the same effects.
 func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error)) {
 	b := d.b
 	h, body := r.Encode()
@@ -34,7 +34,9 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 			}
 			then(err)
 		})
-	defer b.eventEnded(r)
+	if r.Status != wire.StatusOK {
+		defer b.eventEnded(r)
+	}
 	if d.Call.Reply == "" {
 		return
 	}

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/google/uuid"
 )
@@ -131,10 +130,19 @@ func CheckName(what, name string) error {
 // of the results bucket, so it holds what keys hold.
 func CheckRunID(id RunID) error {
 	s := string(id)
-	if s == "" || len(s) > 128 || !runRule.MatchString(s) || strings.Contains(s, "..") || strings.HasPrefix(s, ".") || strings.HasSuffix(s, ".") {
+	ok := s != "" && len(s) <= 128 && s[0] != '.' && s[len(s)-1] != '.'
+	for i := 0; ok && i < len(s); i++ {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '=', c == '/':
+		case c == '.':
+			ok = s[i-1] != '.'
+		default:
+			ok = false
+		}
+	}
+	if !ok {
 		return &Error{Kind: KindBadName, Name: s, Msg: "run id (Nats-Msg-Id): 1 to 128 of letters, digits, '-', '_', '=', '/' and '.', no empty token"}
 	}
 	return nil
 }
-
-var runRule = regexp.MustCompile(`^[-/_=.a-zA-Z0-9]+$`)

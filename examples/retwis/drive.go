@@ -36,15 +36,15 @@ type driver struct {
 
 	mu    sync.Mutex // guards what follows
 	tally map[kind]*tally
+	first error    // of the calls that failed
 	ahead int      // posts that a read found listed and could not read yet
-	wrong []string // what reads returned that can't be
+	wrong []string // what calls returned that can't be
 }
 
 // A tally is what is known of the calls of one kind.
 type tally struct {
 	took    []time.Duration // of those that succeeded
 	errors  int
-	first   error // of the errors
 	retries int
 }
 
@@ -152,22 +152,9 @@ func (d *driver) note(k kind, took time.Duration, attempts int, err error) {
 		return
 	}
 	t.errors++
-	if t.first == nil {
-		t.first = err
+	if d.first == nil {
+		d.first = fmt.Errorf("%s: %w", k, err)
 	}
-}
-
-// failed returns how many calls failed, and the first error.
-func (d *driver) failed() (n int, first error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for k, t := range d.tally {
-		n += t.errors
-		if first == nil && t.first != nil {
-			first = fmt.Errorf("%s: %w", k, t.first)
-		}
-	}
-	return n, first
 }
 
 // call calls through the broker, whose results tell of their attempts.

@@ -67,11 +67,11 @@ func TestGenerateIsZipf(t *testing.T) {
 }
 
 func TestGenerateBySeed(t *testing.T) {
-	make := func(seed uint64) *socialGraph { return generate(Config{Seed: seed}.rng(1), 100, 10) }
-	if !reflect.DeepEqual(make(5), make(5)) {
+	of := func(seed uint64) *socialGraph { return generate(Config{Seed: seed}.rng(1), 100, 10) }
+	if !reflect.DeepEqual(of(5), of(5)) {
 		t.Error("the same seed made two graphs")
 	}
-	if reflect.DeepEqual(make(5), make(6)) {
+	if reflect.DeepEqual(of(5), of(6)) {
 		t.Error("two seeds made the same graph")
 	}
 }

@@ -37,7 +37,6 @@ func begin(out io.Writer, title string, total int) *progress {
 		bar := progressbar.NewOptions(total,
 			progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(fmt.Sprintf("%-9s", title)),
 			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionClearOnFinish())
-		// What can't be drawn is no reason to stop.
 		p.shown.Go(func() {
 			p.every(barEvery, func(n int64) { _ = bar.Set64(n) })
 			_ = bar.Clear()
@@ -46,7 +45,7 @@ func begin(out io.Writer, title string, total int) *progress {
 	}
 	p.shown.Go(func() {
 		p.every(lineEvery, func(n int64) {
-			fmt.Fprintf(out, "%-9s %s of %s\n", title, count(int(n)), count(total))
+			say(out, "%-9s %s of %s\n", title, count(int(n)), count(total))
 		})
 	})
 	return p
@@ -60,7 +59,7 @@ func (p *progress) end() time.Duration {
 	close(p.stop)
 	p.shown.Wait()
 	took, n := time.Since(p.began), int(p.done.Load())
-	fmt.Fprintf(p.out, "%-9s %s in %s (%s/s)\n", p.title, count(n), round(took), count(rate(n, took)))
+	say(p.out, "%-9s %s in %s (%s/s)\n", p.title, count(n), round(took), count(rate(n, took)))
 	return took
 }
 
@@ -77,3 +76,6 @@ func (p *progress) every(d time.Duration, show func(n int64)) {
 		}
 	}
 }
+
+// say prints progress. What can't be shown is no reason to stop.
+func say(out io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(out, format, args...) }

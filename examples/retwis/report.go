@@ -75,7 +75,7 @@ func (r *report) write(out io.Writer) error {
 	r.writeCalls(&b)
 	fmt.Fprintf(&b, "\nstored    %s: %s\n", size(total(r.Stored)), r.streams())
 	if r.Ahead > 0 {
-		fmt.Fprintf(&b, "ahead     reads met %s posts that their timeline listed and that could not be read yet\n", count(r.Ahead))
+		fmt.Fprintf(&b, "ahead     %s times a read met a post that its timeline listed and that it could not read yet\n", count(r.Ahead))
 	}
 	v := r.Verdict
 	if len(v.Wrong) == 0 {

@@ -82,7 +82,7 @@ func TestReportForPeople(t *testing.T) {
 └──────────┴───────┴───────┴─────┴─────┴─────┴─────┴─────────┴────────┘
 
 stored    20 MiB: KV_retwis 20 MiB, CB_CALLS_retwis 11 KiB
-ahead     reads met 3 posts that their timeline listed and that could not be read yet
+ahead     3 times a read met a post that its timeline listed and that it could not read yet
 verified  5,000 posts on 1,000 timelines, 255,000 entries: none missing, none extra, none twice;
           2,500 replies under what they answer; 50,000 follows
 took      12.3 s

@@ -86,8 +86,12 @@ func (c Config) Validate() error {
 		what string
 		n    int
 	}{
-		{"users", c.Users}, {"follows", c.Follows}, {"posts", c.Posts}, {"timeline reads", c.Timelines},
-		{"callers", c.Callers}, {"slots", c.Slots},
+		{"users", c.Users},
+		{"follows", c.Follows},
+		{"posts", c.Posts},
+		{"timeline reads", c.Timelines},
+		{"callers", c.Callers},
+		{"slots", c.Slots},
 	} {
 		if n.n < 0 {
 			bad("%d %s: can't be negative", n.n, n.what)
@@ -139,7 +143,7 @@ func (c Config) run(ctx context.Context, r *report, d *driver, out io.Writer) er
 	if c.JSON {
 		shown = io.Discard
 	}
-	fmt.Fprintf(shown, "%s people, %s follows; %s posts (half replies), %s timeline reads, %d at a time\n",
+	say(shown, "%s people, %s follows; %s posts (half replies), %s timeline reads, %d at a time\n",
 		count(r.Users), count(r.Follows), count(c.Posts), count(c.Timelines), c.Callers)
 	began := time.Now()
 	if err := d.drive(ctx, r, shown); err != nil {
@@ -198,13 +202,18 @@ func (d *driver) drive(ctx context.Context, r *report, shown io.Writer) error {
 	return nil
 }
 
+// outcome returns what makes the run fail.
 func outcome(d *driver, v verdict) error {
 	var errs []error
 	if n := len(v.Wrong); n > 0 {
 		errs = append(errs, fmt.Errorf("retwis: the state differs from the reference in %s places", count(n)))
 	}
-	if n, first := d.failed(); n > 0 {
-		errs = append(errs, fmt.Errorf("retwis: %s calls failed, the first: %w", count(n), first))
+	failed := 0
+	for _, t := range d.tally {
+		failed += t.errors
+	}
+	if failed > 0 {
+		errs = append(errs, fmt.Errorf("retwis: %s calls failed, the first: %w", count(failed), d.first))
 	}
 	return errors.Join(errs...)
 }
@@ -289,7 +298,7 @@ func Inspect(url string) []string {
 		nats + `req cb.fn.timeline '{"user": 0, "limit": 3}'`,
 		nats + `req cb.fn.post '{"user": 0, "text": "hello from the shell"}'`,
 		nats + `kv get ` + DefaultNamespace + ` followers=3A0 --raw`,
-		nats + `micro stats post`,
-		nats + `stream ls`,
+		nats + `micro stats timeline`,
+		nats + `stream ls --all`,
 	}
 }

@@ -27,7 +27,7 @@ type verdict struct {
 	Entries   int      `json:"entries"`   // of timelines
 	Replies   int      `json:"replies"`   // acknowledged, each found under what it answers
 	Follows   int      `json:"follows"`
-	Wrong     []string `json:"differences"` // sorted
+	Wrong     []string `json:"differences,omitempty"` // sorted
 }
 
 // check compares the whole state with the model, many keys at once.
@@ -46,6 +46,9 @@ func check(ctx context.Context, m *model, s reader, atOnce int, step func()) (ve
 	checks := m.checks(s)
 	err := each(ctx, len(checks), atOnce, func(ctx context.Context, i int) error {
 		wrong, err := checks[i](ctx)
+		if errors.Is(err, cloudburst.ErrLattice) {
+			wrong, err = []string{err.Error()}, nil
+		}
 		if err != nil {
 			return fmt.Errorf("verify: %w", err)
 		}

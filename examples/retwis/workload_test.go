@@ -46,11 +46,11 @@ func TestMixIsShuffled(t *testing.T) {
 }
 
 func TestMixBySeed(t *testing.T) {
-	make := func(seed uint64) []op { return mix(Config{Seed: seed}.rng(2), 100, 50, 200) }
-	if !reflect.DeepEqual(make(5), make(5)) {
+	of := func(seed uint64) []op { return mix(Config{Seed: seed}.rng(2), 100, 50, 200) }
+	if !reflect.DeepEqual(of(5), of(5)) {
 		t.Error("the same seed made two mixes")
 	}
-	if reflect.DeepEqual(make(5), make(6)) {
+	if reflect.DeepEqual(of(5), of(6)) {
 		t.Error("two seeds made the same mix")
 	}
 }
