@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -11,8 +12,10 @@ import (
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
-// A job is one delivery on its way through a worker. Its goroutine owns it,
-// but for what the worker's mutex guards.
+// A job is one delivery on its way through a worker. The goroutine that runs
+// it owns it, but for what the worker's mutex guards. When a function doesn't
+// return though its time is up, that goroutine is left behind with it, and the
+// one that gave it up owns the job.
 type job struct {
 	w       *Worker
 	call    wire.Call
@@ -22,6 +25,7 @@ type job struct {
 	ctx     context.Context //nolint:containedctx // ends with the job, which is one goroutine's
 	cancel  context.CancelCauseFunc
 
+	left    atomic.Bool // given up on: its goroutine no longer owns it
 	session *consistency.Session
 	limits  wire.Limits   // of the step that ran last
 	took    time.Duration // in functions
@@ -32,6 +36,14 @@ var _ Host = (*job)(nil)
 // run takes the job through its life and frees its slot.
 func (j *job) run() {
 	out, err := j.execute()
+	if j.left.Load() {
+		return
+	}
+	j.settle(out, err)
+}
+
+// settle frees the slot and ends the delivery.
+func (j *job) settle(out Outcome, err error) {
 	j.release()
 	switch {
 	case err == nil && !out.Done:
@@ -96,15 +108,24 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 	if err != nil {
 		return wire.Value{}, err
 	}
-	timeout := &wire.Error{Op: "run", Name: step.Function, Kind: wire.KindTimeout, Msg: "no answer within " + j.limits.Timeout.String() + ", the function's time-out"}
-	ctx, cancel := context.WithTimeoutCause(ctx, j.limits.Timeout, timeout)
+	cause := h.timeout
+	if j.limits.Timeout != h.limits.Timeout {
+		cause = timeoutError(step.Function, j.limits.Timeout)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, j.limits.Timeout, cause)
 	defer cancel()
 	began := time.Now()
+	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
 	value, err := h.code.Invoke(ctx, &runtime.Call{
 		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args,
 		Namespace: j.w.cfg.Namespace, State: j.session,
 	})
 	took := time.Since(began)
+	if !returned() {
+		j.left.Store(true) // leave may not have come to it yet
+		h.stats.count(took, context.Cause(ctx))
+		return wire.Value{}, errLeft
+	}
 	j.took += took
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
@@ -114,6 +135,20 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 	}
 	h.stats.count(took, err)
 	return value, err
+}
+
+// errLeft unwinds the goroutine of a job that was given up on.
+var errLeft = errors.New("given up on")
+
+// leave gives up on a function whose time is up: the job ends here, and its
+// goroutine, whenever the function returns.
+func (j *job) leave(cause error) {
+	j.left.Store(true)
+	j.settle(Outcome{}, cause)
+}
+
+func timeoutError(function string, limit time.Duration) *wire.Error {
+	return &wire.Error{Op: "run", Name: function, Kind: wire.KindTimeout, Msg: "no answer within " + limit.String() + ", the function's time-out"}
 }
 
 // Flush stores what the functions of this job have written so far.

@@ -96,6 +96,9 @@ type Worker struct {
 	observe *observer
 
 	functions map[string]*hosted // fixed once Run was called
+	// spare takes jobs to goroutines that have nothing to do. They are kept for
+	// their stacks, which a new goroutine would have to grow for every call.
+	spare chan *job
 
 	mu        sync.Mutex // guards what follows
 	jobs      map[*job]struct{}
@@ -105,10 +108,11 @@ type Worker struct {
 }
 
 type hosted struct {
-	spec   wire.Function
-	limits wire.Limits
-	code   runtime.Function
-	stats  counters
+	spec    wire.Function
+	limits  wire.Limits
+	timeout *wire.Error // what a call ends with when the time of limits is up
+	code    runtime.Function
+	stats   counters
 }
 
 // New returns a worker that hosts nothing yet.
@@ -123,6 +127,7 @@ func New(cfg Config, stores consistency.Stores, values Values, graphs Graphs, ev
 		cfg: cfg, stores: stores, values: values, graphs: graphs,
 		observe:   &observer{log: cfg.Log, events: events},
 		functions: make(map[string]*hosted),
+		spare:     make(chan *job),
 		jobs:      make(map[*job]struct{}),
 		cancelled: make(map[wire.RunID]time.Time),
 		idle:      make(chan struct{}),
@@ -131,7 +136,8 @@ func New(cfg Config, stores consistency.Stores, values Values, graphs Graphs, ev
 
 // Host adds a function. It must not be called once Run was.
 func (w *Worker) Host(spec wire.Function, code runtime.Function) {
-	w.functions[spec.Name] = &hosted{spec: spec, limits: spec.Limits(), code: code}
+	limits := spec.Limits()
+	w.functions[spec.Name] = &hosted{spec: spec, limits: limits, timeout: timeoutError(spec.Name, limits.Timeout), code: code}
 }
 
 // Functions lists what the worker hosts, by name.
@@ -166,6 +172,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			stop = nil
 			w.drain()
 		case <-w.idle:
+			close(w.spare)
 			w.observe.drained(w)
 			return nil
 		case now := <-beat.C:
@@ -175,7 +182,8 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // Take runs a call on a goroutine of its own. release is called once, when its
-// slot is free again; the call may not be settled yet by then.
+// slot is free again; the call may not be settled yet by then. Take must not be
+// called once Run has returned.
 func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel}
@@ -186,7 +194,16 @@ func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 	if dead {
 		cancel(errCancelled)
 	}
-	go j.run()
+	select {
+	case w.spare <- j:
+	default:
+		go func() { // until Run returns
+			j.run()
+			for j := range w.spare {
+				j.run()
+			}
+		}()
+	}
 }
 
 // errCancelled is the cause of a run's context when somebody cancelled it.

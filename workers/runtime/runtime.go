@@ -16,8 +16,9 @@ import (
 )
 
 // A Function runs calls. Invoke may be called concurrently. It returns when
-// ctx ends at the latest; a function that fails returns an error, one that
-// panics a *wire.Error of KindPanic with the stack.
+// ctx ends, if it can: a call that doesn't is left behind, and what it returns
+// is dropped. A function that fails returns an error, one that panics a
+// *wire.Error of KindPanic with the stack.
 type Function interface {
 	Invoke(ctx context.Context, call *Call) (wire.Value, error)
 }
