@@ -137,6 +137,9 @@ func view[L kvlattice.Lattice](ctx context.Context, st *kvlattice.Store, key str
 	if err != nil || l == nil {
 		return err
 	}
+	if r, ok := l.(*kvlattice.LWW); ok && r.Deleted() {
+		return nil // `nats kv del`
+	}
 	typed, ok := l.(L)
 	if !ok {
 		return &wire.Error{Op: "read", Name: key, Kind: wire.KindLattice, Msg: "the key holds a " + string(l.Kind())}

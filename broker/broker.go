@@ -197,27 +197,32 @@ func apiError(op, name string, err error) error {
 		e.Kind, e.Msg = wire.KindTooLarge, "larger than the server's max_payload"
 	case errors.As(err, &api):
 		e.Kind = apiKind(api)
-		if api.ErrorCode == codeMaxBytes || api.ErrorCode == codeMaxMsgs {
-			e.Msg = "the stream is full (" + api.Description + "): wait for workers to catch up, add workers, or raise its size limit"
+		switch e.Kind {
+		case wire.KindBusy:
+			e.Msg = api.Description + ": the stream or the disk is full; wait for workers to catch up, add workers, or raise the limit"
+		case wire.KindTooLarge:
+			e.Msg = api.Description + ": store the value in parts and pass references"
 		}
 	}
 	return e
 }
 
-// Codes of the JetStream API that mean something to us and that the client
-// names only in part (server/errors.json).
+// Codes of the JetStream API that mean something to us (server/errors.json).
 const (
-	codeStoreFailed   = 10077 // also: maximum bytes / messages exceeded
-	codeMaxBytes      = 10054
-	codeMaxMsgs       = 10052
+	codeNoResources   = 10023 // the disk or the account's storage is full
+	codeNoStorage     = 10047
+	codeTooLarge      = 10054
+	codeStoreFailed   = 10077 // maximum bytes or messages exceeded
 	codeWrongLastSeq  = 10071
 	codeWrongLastSeq2 = 10164 // an in-flight write, on replicated streams
 )
 
 func apiKind(e *jetstream.APIError) wire.Kind {
 	switch {
-	case e.ErrorCode == codeMaxBytes, e.ErrorCode == codeMaxMsgs, e.ErrorCode == codeStoreFailed:
+	case e.ErrorCode == codeNoResources, e.ErrorCode == codeNoStorage, e.ErrorCode == codeStoreFailed:
 		return wire.KindBusy
+	case e.ErrorCode == codeTooLarge:
+		return wire.KindTooLarge
 	case e.Code == 404:
 		return wire.KindUnknown
 	case e.Code == 400:

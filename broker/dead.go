@@ -61,7 +61,7 @@ func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
 		wire.HeaderOf:       {string(c.Run)},
 		wire.HeaderError:    {strconv.Itoa(int(failure.Kind))},
 		wire.HeaderAttempts: {strconv.Itoa(c.Attempt)},
-		wire.HeaderWorker:   {d.b.nc.Opts.Name},
+		wire.HeaderWorker:   {d.Worker},
 		headerFailure:       {string(why)},
 	}
 	setHeader(h, wire.HeaderDAG, c.DAG)
@@ -148,10 +148,12 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 // reopen takes back what says that the run has ended and that the node's call
 // was another one.
 func (b *Broker) reopen(ctx context.Context, run wire.RunID, node string) error {
-	for stream, subject := range map[string]string{
-		StreamRuns:                  runSubject(run, node+runClaim),
-		bucketStream(BucketResults): bucketSubject(BucketResults, string(run)),
+	for _, at := range []struct{ stream, subject string }{
+		{StreamRuns, runSubject(run, escapeToken(node)+runClaim)},
+		{StreamRuns, runSubject(run, escapeToken("$result")+runClaim)}, // the engine's, of a DAG with several sinks
+		{bucketStream(BucketResults), bucketSubject(BucketResults, string(run))},
 	} {
+		stream, subject := at.stream, at.subject
 		msg, err := b.last(ctx, stream, subject)
 		if err != nil {
 			return err

@@ -32,7 +32,6 @@ func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) 
 
 // createError says what to do where a stream can't be made.
 func createError(stream string, err error) error {
-	const codeNoStorage = 10047 // JSStorageResourcesExceededErr
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeNoStorage {
 		return &wire.Error{

@@ -213,7 +213,8 @@ func (p *Puller) arrived(msg *nats.Msg) {
 // Finish ends it; until then InProgress keeps it from being handed
 // out to another worker.
 type Delivery struct {
-	Call wire.Call
+	Call   wire.Call
+	Worker string // who took it, for a dead letter; set by the taker
 
 	b     *Broker
 	reply string

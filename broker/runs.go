@@ -124,7 +124,7 @@ func timings(msgs []*nats.Msg) []wire.NodeTiming {
 	done := make(map[string]wire.NodeTiming)
 	for _, msg := range msgs {
 		tokens := strings.Split(msg.Header.Get(jetstream.SubjectHeader), ".")
-		if len(tokens) != 5 {
+		if len(tokens) != 5 || strings.HasPrefix(unescapeToken(tokens[3]), "$") { // the engine's own
 			continue
 		}
 		t := wire.NodeTiming{Node: tokens[3], Started: storedAt(msg)}

@@ -118,6 +118,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 		p.worker.Host(specs[i], f.Code)
 	}
 	p.puller = b.NewPuller(cfg.Pool, cfg.Slots, func(d *broker.Delivery) {
+		d.Worker = p.id
 		p.worker.Take(d.Call, d, p.puller.Release)
 	})
 	return p, nil
@@ -242,8 +243,10 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 	info.Calls, info.Failures = 0, 0
 	for name, s := range p.worker.Stats() {
 		numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, LastError: s.LastError}
-		info.Calls += s.Calls
-		info.Failures += s.Errors
+		if p.worker.Hosts(name) {
+			info.Calls += s.Calls
+			info.Failures += s.Errors
+		}
 	}
 	info.Busy, info.Retries = p.puller.Busy(), p.worker.Retries()
 	info.CacheBytes, info.CacheKeys = p.stores.cached()

@@ -22,17 +22,27 @@ type Stats struct {
 	LastError     string
 }
 
-// Stats returns the numbers of every hosted function.
+// Stats returns the numbers of every hosted function, and of every DAG of which
+// a run ended here (its time is from the call on, other workers' included).
 func (w *Worker) Stats() map[string]Stats {
 	all := make(map[string]Stats, len(w.functions))
 	for name, h := range w.functions {
-		s := Stats{Calls: h.stats.calls.Load(), Errors: h.stats.errors.Load(), Took: time.Duration(h.stats.took.Load())}
-		if last := h.stats.last.Load(); last != nil {
-			s.LastError = *last
-		}
-		all[name] = s
+		all[name] = h.stats.read()
 	}
+	w.dags.Range(func(name, c any) bool {
+		all[name.(string)] = c.(*counters).read()
+		return true
+	})
 	return all
+}
+
+// dag returns the counters of a DAG.
+func (w *Worker) dag(name string) *counters {
+	if c, ok := w.dags.Load(name); ok {
+		return c.(*counters)
+	}
+	c, _ := w.dags.LoadOrStore(name, new(counters))
+	return c.(*counters)
 }
 
 // Retries returns how many further attempts this worker has asked for.
@@ -42,6 +52,14 @@ type counters struct {
 	calls, errors atomic.Uint64
 	took          atomic.Int64
 	last          atomic.Pointer[string]
+}
+
+func (c *counters) read() Stats {
+	s := Stats{Calls: c.calls.Load(), Errors: c.errors.Load(), Took: time.Duration(c.took.Load())}
+	if last := c.last.Load(); last != nil {
+		s.LastError = *last
+	}
+	return s
 }
 
 func (c *counters) count(took time.Duration, err error) {

@@ -31,6 +31,9 @@ func (e *storageError) Unwrap() error { return e.err }
 func (j *job) finish(r *wire.Result) {
 	r.Run, r.Name, r.Worker = j.call.Run, j.call.Name, j.w.cfg.ID
 	r.Started, r.Took, r.Attempts = j.began, j.took, j.call.Attempt
+	if !j.w.Hosts(r.Name) {
+		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
+	}
 	j.d.Finish(context.Background(), r, func(err error) {
 		if err != nil {
 			j.w.observe.unsettled(j, err)
@@ -38,6 +41,13 @@ func (j *job) finish(r *wire.Result) {
 		}
 		j.w.settled(j)
 	})
+}
+
+func errOf(r *wire.Result) error {
+	if r.Err == nil {
+		return nil
+	}
+	return r.Err
 }
 
 // end acknowledges a call whose run goes on in other calls.
@@ -60,7 +70,11 @@ func (j *job) fail(err error) {
 		j.again(waitForStorage, err)
 		return
 	}
-	e := errorOf(err, j.call.Name)
+	e, known := errors.AsType[*wire.Error](err)
+	if !known { // a function's failure always is one: this is the platform's
+		j.again(waitForStorage, err)
+		return
+	}
 	if e.Kind.Retry() && j.call.Attempt < j.limits.Attempts {
 		j.again(j.limits.Wait(j.call.Attempt), e)
 		return

@@ -99,6 +99,7 @@ type Worker struct {
 	// spare takes jobs to goroutines that have nothing to do. They are kept for
 	// their stacks, which a new goroutine would have to grow for every call.
 	spare chan *job
+	dags  sync.Map // name → *counters, of the runs that ended here
 
 	mu        sync.Mutex // guards what follows
 	jobs      map[*job]struct{}

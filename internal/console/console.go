@@ -14,12 +14,15 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // Env is what a command sees of the process around it.
@@ -118,7 +121,16 @@ func (c *console) root() *cobra.Command {
 	root.InitDefaultCompletionCmd("completion") // some argument, or it isn't made
 	root.InitDefaultHelpCmd()
 	finish(root)
+	// A command that holds others runs only to complain of a wrong one.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if not .HasAvailableSubCommands}}", 1))
 	return root
+}
+
+// group returns a command that only holds others.
+func group(use, short, long string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Long: long}
+	cmd.AddCommand(subs...)
+	return cmd
 }
 
 // finish makes a command and those below it complain in our words: an unknown
@@ -136,7 +148,7 @@ func finish(cmd *cobra.Command) {
 	case check != nil:
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
-				return &usageError{cmd, err}
+				return usagef(cmd, "%w; want %s", err, cmd.UseLine())
 			}
 			return nil
 		}
@@ -155,6 +167,7 @@ func (c *console) on(within time.Duration, do action) func(*cobra.Command, []str
 		if c.timeout < 0 {
 			return usagef(cmd, "--timeout %s: less than 0", c.timeout)
 		}
+		within := within
 		if c.timeout > 0 {
 			within = c.timeout
 		}
@@ -165,8 +178,32 @@ func (c *console) on(within time.Duration, do action) func(*cobra.Command, []str
 			return err
 		}
 		defer client.Close()
-		return do(ctx, client, args)
+		if err = do(ctx, client, args); err != nil && cmd.Context().Err() == nil {
+			err = diagnose(cmd.Context(), client, err)
+		}
+		return err
 	}
+}
+
+// diagnose looks whether what can't be found or doesn't answer is the platform
+// as a whole, and says so then.
+func diagnose(ctx context.Context, client *cloudburst.Client, err error) error {
+	if kind := wire.KindOf(err); kind != wire.KindUnknown && kind != wire.KindUnavailable {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	streams := client.Broker().JetStream().StreamNames(ctx)
+	for name := range streams.Name() {
+		if name == broker.StreamRuns {
+			return err
+		}
+	}
+	msg := "JetStream is not enabled on this NATS server, or doesn't answer: " + err.Error()
+	if streams.Err() == nil {
+		msg = "there is NATS, and nothing of ours on it yet: `cloudburst server --nats URL` sets it up"
+	}
+	return &wire.Error{Op: "find Cloudburst on", Kind: wire.KindUnavailable, Name: client.Broker().Conn().ConnectedUrlRedacted(), Msg: msg, Err: err}
 }
 
 // isTerminal says whether people read what is written to w.

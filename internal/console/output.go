@@ -3,12 +3,12 @@ package console
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"golang.org/x/term"
-	"os"
 )
 
 // json says whether scripts read the output.

@@ -129,3 +129,11 @@ func (o *outlet) put(c *console, v wire.Value) error {
 	_, err := fmt.Fprintf(c.Stdout, "%s\n", v.Body)
 	return err
 }
+
+// check refuses what contradicts -o json.
+func (o *outlet) check(cmd *cobra.Command, c *console) error {
+	if c.json() && (o.raw || o.file != "") {
+		return usagef(cmd, "-o json shows the value inside an object: leave out --raw and --file")
+	}
+	return nil
+}

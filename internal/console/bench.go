@@ -1,0 +1,63 @@
+package console
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst/bench"
+)
+
+// newBench returns the benchmarks. Each brings a server of its own.
+func newBench(c *console) *cobra.Command {
+	cmd := group("bench", "Measure calls beside raw NATS",
+		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
+one run on one machine, and prints both and their ratio. -o json prints one object
+a row.`, benchCall(c), benchRole())
+	return cmd
+}
+
+func benchCall(c *console) *cobra.Command {
+	var cfg bench.Config
+	cmd := &cobra.Command{
+		Use:   "call",
+		Short: "Measure calls, DAGs, reads and writes",
+		Long: `Measures a call, a DAG of two nodes, a cached read and a write against their
+floors: the same messages on bare streams, without Cloudburst. It takes some
+minutes, on a server of its own, and wants a machine that does nothing else.`,
+		Example: `  cloudburst bench call
+  cloudburst bench call --transport inprocess --rounds 3
+  cloudburst bench call -o json > call.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.conn.given() {
+				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
+			}
+			cfg.JSON = c.json()
+			return bench.Call(cmd.Context(), cfg, c.Stdout)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&cfg.Transports, "transport", nil, "only these: "+strings.Join(bench.Transports(), ", "))
+	flags.IntVar(&cfg.Serial, "serial", 0, "operations timed one by one in a round (default 2000)")
+	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 5)")
+	flags.IntVar(&cfg.Count, "count", 0, "operations that measure throughput in a round (default 20000)")
+	flags.IntVar(&cfg.InFlight, "in-flight", 0, "how many of them are under way at once (default 64)")
+	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	complete(cmd, "transport", cobra.FixedCompletions(bench.Transports(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// benchRole is how a benchmark starts its other processes.
+func benchRole() *cobra.Command {
+	return &cobra.Command{
+		Use:     "role ROLE ARG",
+		Short:   "Play a part in a benchmark of several processes",
+		Example: "  cloudburst bench role server /tmp/store",
+		Hidden:  true,
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return bench.Role(cmd.Context(), args, cmd.OutOrStdout())
+		},
+	}
+}

@@ -1,0 +1,194 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// jsonNode is a node's timing as scripts get it.
+type jsonNode struct {
+	Node    string    `json:"node"`
+	Worker  string    `json:"worker,omitempty"`
+	Started time.Time `json:"started"`
+	TookMS  float64   `json:"took_ms"`
+}
+
+func jsonNodes(timings []wire.NodeTiming) []jsonNode {
+	var nodes []jsonNode
+	for _, t := range timings {
+		nodes = append(nodes, jsonNode{t.Node, t.Worker, t.Started, ms(t.Took)})
+	}
+	return nodes
+}
+
+// jsonError is a failure as scripts get it.
+type jsonError struct {
+	Kind    string `json:"kind"`
+	Message string `json:"message"`
+	Stack   string `json:"stack,omitempty"`
+}
+
+func jsonFailure(e *wire.Error) *jsonError {
+	if e == nil {
+		return nil
+	}
+	return &jsonError{e.Kind.String(), e.Error(), e.Stack}
+}
+
+// jsonResult is a run and its result as scripts get it.
+type jsonResult struct {
+	Run    wire.RunID  `json:"run"`
+	Name   string      `json:"name"`
+	Status wire.Status `json:"status"`
+	jsonValue
+	Error    *jsonError `json:"error,omitempty"`
+	Worker   string     `json:"worker,omitempty"`
+	Started  time.Time  `json:"started,omitzero"`
+	TookMS   float64    `json:"took_ms"`
+	Attempts int        `json:"attempts,omitempty"`
+	Nodes    []jsonNode `json:"nodes,omitempty"`
+}
+
+func (c *console) call() *cobra.Command {
+	var in input
+	var out outlet
+	var call wire.Call
+	var async bool
+	cmd := &cobra.Command{
+		Use:   "call NAME [ARG...]",
+		Short: "Call a function or DAG and print its result",
+		Long: `Calls a function or DAG, waits for its result and prints it. The call is stored
+before it runs: it runs even if this command is interrupted, or times out, and
+"cloudburst result RUN" has its result for an hour.
+
+An ARG is ` + argumentHelp + `
+Several ARGs travel as an array. {"$ref": "KEY"} stands for what is kept under a
+key, and {"$run": "RUN"} for the result of another run.`,
+		Example: `  cloudburst call square 5
+  cloudburst call increment -- -3
+  cloudburst call sum '{"$ref": "a"}' '{"$ref": "b"}'
+  cloudburst call echo @order.json --async --run-id order-17
+  cloudburst call resize @photo.jpg --type image/jpeg --file small.jpg`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: c.completeFirst(c.callables),
+	}
+	cmd.RunE = c.on(callWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+		values, err := c.values(cmd, in, args[1:])
+		if err != nil {
+			return err
+		}
+		if call.Args, err = wire.Args(values...); err != nil {
+			return err
+		}
+		call.Name = args[0]
+		if err := wire.CheckName("function", call.Name); err != nil {
+			return err
+		}
+		if async {
+			return c.callAsync(ctx, client, call)
+		}
+		r, err := client.Broker().Call(ctx, call)
+		if err != nil {
+			return c.suggest(ctx, client, c.callables, call.Name, err)
+		}
+		return c.outcome(r, &out)
+	})
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return out.check(cmd, c) }
+	in.addFlags(cmd)
+	out.addFlags(cmd)
+	flags := cmd.Flags()
+	flags.BoolVar(&async, "async", false, "print the run's id once the call is stored, and don't wait")
+	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id within two minutes, it still runs once")
+	flags.StringVar(&call.Level, "level", "", "consistency level, other than the function's own")
+	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (c *console) callAsync(ctx context.Context, client *cloudburst.Client, call wire.Call) error {
+	p, err := client.Broker().Start(ctx, call)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := p.Stored(ctx); err != nil {
+		return c.suggest(ctx, client, c.callables, call.Name, err)
+	}
+	return c.show(map[string]any{"run": p.Run, "name": call.Name, "status": wire.StatusPending}, func() error {
+		_, err := fmt.Fprintln(c.Stdout, p.Run)
+		return err
+	})
+}
+
+func (c *console) result() *cobra.Command {
+	var out outlet
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "result RUN",
+		Short: "Print the result of a run",
+		Long: `Prints the result of a run by its id, which "call --async" prints and "runs ls"
+lists; of a call that was published with NATS alone it is the message's
+Nats-Msg-Id, else STREAM-SEQUENCE. A run that has not ended is "not found"
+(exit code 3) unless --wait says to wait for it.`,
+		Example: `  cloudburst result order-17
+  cloudburst result order-17 --wait 30s -o json
+  cloudburst result "$(cloudburst call square 5 --async)" --wait 10s`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeFirst(c.runIDs),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if wait < 0 {
+				return usagef(cmd, "--wait %s: less than 0", wait)
+			}
+			return out.check(cmd, c)
+		},
+	}
+	show := func(ctx context.Context, client *cloudburst.Client, args []string) error {
+		run := wire.RunID(args[0])
+		r, err := client.Result(ctx, run)
+		if wire.KindOf(err) == wire.KindUnknown && wait > 0 {
+			waiting, cancel := context.WithTimeout(ctx, wait)
+			defer cancel()
+			r, err = client.Broker().Await(waiting, run)
+		}
+		if err != nil {
+			return err
+		}
+		return c.outcome(r, &out)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.on(askWithin+wait, show)(cmd, args) }
+	out.addFlags(cmd)
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait this long for a run that has not ended")
+	return cmd
+}
+
+// outcome shows a result; one that isn't ok is an error too.
+func (c *console) outcome(r wire.Result, out *outlet) error {
+	shown := jsonResult{
+		Run: r.Run, Name: r.Name, Status: r.Status, Error: jsonFailure(r.Err), Worker: r.Worker,
+		Started: r.Started, TookMS: ms(r.Took), Attempts: r.Attempts, Nodes: jsonNodes(r.Nodes),
+	}
+	if r.Status == wire.StatusOK {
+		shown.jsonValue = jsonOf(r.Value)
+	}
+	err := c.show(shown, func() error {
+		if r.Status != wire.StatusOK {
+			return nil
+		}
+		return out.put(c, r.Value)
+	})
+	if err != nil || r.Status == wire.StatusOK {
+		return err
+	}
+	if r.Err == nil {
+		r.Err = &wire.Error{Kind: wire.KindFunction, Msg: "ended " + string(r.Status)}
+	}
+	if r.Status == wire.StatusFailed {
+		return fmt.Errorf("call %s: %w (run %s; `cloudburst dead ls --name %s` has the call)", r.Name, r.Err, r.Run, r.Name)
+	}
+	return fmt.Errorf("call %s: %w (run %s)", r.Name, r.Err, r.Run)
+}

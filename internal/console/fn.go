@@ -1,0 +1,110 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+)
+
+// jsonFunction is a function as scripts get it.
+type jsonFunction struct {
+	Name       string    `json:"name"`
+	Pool       string    `json:"pool"`
+	Runtime    string    `json:"runtime"`
+	About      string    `json:"about"`
+	TimeoutMS  float64   `json:"timeout_ms"`
+	Attempts   int       `json:"attempts"`
+	BackoffMS  float64   `json:"backoff_ms"`
+	Workers    int       `json:"workers"` // that serve it now
+	Registered time.Time `json:"registered"`
+}
+
+func (c *console) fn() *cobra.Command {
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List the functions that can be called",
+		Long: `Lists the functions, where they run and within which limits. WORKERS is how many
+serve a function now; with none, calls of it are stored and wait.`,
+		Example: `  cloudburst fn ls
+  cloudburst fn ls -o json | jq -r '.[] | select(.workers == 0).name'`,
+		Args: cobra.NoArgs,
+		RunE: c.on(askWithin, c.listFunctions),
+	}
+	rm := &cobra.Command{
+		Use:   "rm NAME...",
+		Short: "Remove functions",
+		Long: `Removes functions: calls of them are refused from now on, and those that wait
+fail. A function that a DAG uses stays. A worker that serves it brings it back
+when it starts, so stop that first.`,
+		Example:           "  cloudburst fn rm square",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: c.completeAll(c.functionNames),
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			return c.removeAll(args, func(name string) error { return client.Broker().RemoveFunction(ctx, name) })
+		}),
+	}
+	return group("fn", "List and remove functions", `A function is code with a name, served by the workers of one pool. Workers bring
+their functions with them: see "cloudburst server --examples", or the package
+documentation for how to write one.`, ls, rm)
+}
+
+func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, _ []string) error {
+	fns, err := client.Broker().Functions(ctx)
+	if err != nil {
+		return err
+	}
+	workers, err := client.Broker().Workers(ctx)
+	if err != nil {
+		return err
+	}
+	serving := make(map[string]int)
+	for _, w := range workers {
+		for _, name := range w.Functions {
+			serving[name]++
+		}
+	}
+	shown := make([]jsonFunction, len(fns))
+	for i, f := range fns {
+		l := f.Limits()
+		shown[i] = jsonFunction{
+			Name: f.Name, Pool: f.Pool, Runtime: f.Runtime, About: f.About, TimeoutMS: ms(l.Timeout), Attempts: l.Attempts,
+			BackoffMS: ms(l.Backoff), Workers: serving[f.Name], Registered: f.Registered,
+		}
+	}
+	return list(c, shown, "No functions. `cloudburst server --examples` serves some.",
+		[]any{"name", "pool", "workers", "timeout", "attempts", "about"},
+		func(f jsonFunction) []any {
+			return []any{f.Name, f.Pool, f.Workers, time.Duration(f.TimeoutMS * float64(time.Millisecond)), f.Attempts, clip(f.About, 70)}
+		})
+}
+
+// removed is what scripts get of a removal.
+type removed struct {
+	Removed []string `json:"removed"`
+}
+
+// removeAll removes one after the other, and says which before it fails.
+func (c *console) removeAll(names []string, remove func(name string) error) error {
+	done := removed{Removed: []string{}}
+	var failed error
+	for _, name := range names {
+		if failed = remove(name); failed != nil {
+			break
+		}
+		done.Removed = append(done.Removed, name)
+	}
+	err := c.show(done, func() error {
+		for _, name := range done.Removed {
+			fmt.Fprintf(c.Stdout, "%s removed\n", name)
+		}
+		return nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}

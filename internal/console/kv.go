@@ -1,0 +1,208 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// jsonKey is what a key holds as scripts get it.
+type jsonKey struct {
+	Namespace string `json:"namespace"`
+	Key       string `json:"key"`
+	Kind      string `json:"kind"`
+	jsonValue
+	Slots int `json:"slots"` // writers whose part isn't folded into the base yet
+}
+
+const kvLong = `State is kept under keys, in namespaces: a namespace is a NATS key-value bucket
+of that name. A key holds a register (lww: the last writer wins), a counter or a
+set. What the nats CLI puts into the bucket counts as well: "nats kv put" and
+"cloudburst kv put" do the same, but for keys with characters such as ':' or a
+space, which are stored escaped.`
+
+func (c *console) kv() *cobra.Command {
+	var ns string
+	cmd := group("kv", "Read and write state", kvLong, c.kvGet(&ns), c.kvPut(&ns), c.kvList(&ns), c.kvRemove(&ns))
+	cmd.PersistentFlags().StringVarP(&ns, "namespace", "n", broker.DefaultNamespace, "namespace of the keys")
+	complete(cmd, "namespace", c.completeAll(c.namespaces))
+	c.topo.addFlags(cmd)
+	return cmd
+}
+
+// mustExist refuses a namespace that isn't there, since to open one is to make it.
+func (c *console) mustExist(ctx context.Context, client *cloudburst.Client, ns string) error {
+	if err := wire.CheckName("namespace", ns); err != nil {
+		return err
+	}
+	known, err := c.namespaces(ctx, client)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(known, ns) {
+		return nil
+	}
+	return &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Name: ns, Msg: "no such namespace" + didYouMean(near(ns, known)) + " (`cloudburst kv put` makes one)"}
+}
+
+// bucket opens a namespace that exists.
+func (c *console) bucket(ctx context.Context, client *cloudburst.Client, ns string) (*broker.Bucket, error) {
+	if err := c.mustExist(ctx, client, ns); err != nil {
+		return nil, err
+	}
+	return client.Broker().OpenBucket(ctx, ns)
+}
+
+func (c *console) kvGet(ns *string) *cobra.Command {
+	var out outlet
+	cmd := &cobra.Command{
+		Use:   "get KEY",
+		Short: "Print what a key holds",
+		Long: `Prints what a key holds: a register's value, a counter's count, a set's elements
+as an array. On a terminal its kind follows; -o json always has it.`,
+		Example: `  cloudburst kv get greeting
+  cloudburst kv get -n retwis timeline:42
+  cloudburst kv get visits -o json | jq -r .kind`,
+		Args:    cobra.ExactArgs(1),
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return out.check(cmd, c) },
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			bucket, err := c.bucket(ctx, client, *ns)
+			if err != nil {
+				return err
+			}
+			snap, err := bucket.Read(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			l, err := snap.Join()
+			if err != nil {
+				return err
+			}
+			if d, ok := l.(interface{ Deleted() bool }); l == nil || ok && d.Deleted() {
+				return &wire.Error{Op: "get", Name: args[0], Kind: wire.KindUnknown, Msg: "no such key in namespace " + *ns + "; `cloudburst kv ls` lists them"}
+			}
+			shown := jsonKey{Namespace: *ns, Key: args[0], Kind: string(l.Kind()), jsonValue: jsonOf(l.Value()), Slots: len(snap.Slots)}
+			return c.show(shown, func() error {
+				if err := out.put(c, l.Value()); err != nil || !isTerminal(c.Stdout) {
+					return err
+				}
+				c.notef("(%s)", shown.Kind)
+				return nil
+			})
+		}),
+	}
+	out.addFlags(cmd)
+	return cmd
+}
+
+func (c *console) kvPut(ns *string) *cobra.Command {
+	var in input
+	cmd := &cobra.Command{
+		Use:   "put KEY VALUE",
+		Short: "Set a key",
+		Long: `Sets a key, a register: the last writer wins. A namespace that isn't there is made.
+
+VALUE is ` + argumentHelp,
+		Example: `  cloudburst kv put greeting '"hello"'
+  cloudburst kv put a '[1, 2, 3]'
+  cloudburst kv put -n images logo @logo.png --type image/png`,
+		Args: cobra.ExactArgs(2),
+	}
+	cmd.RunE = c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+		v, err := c.value(cmd, in, args[1])
+		if err != nil {
+			return err
+		}
+		if err := client.State().In(*ns).Put(ctx, args[0], v); err != nil {
+			return err
+		}
+		return c.show(map[string]string{"namespace": *ns, "key": args[0]}, func() error { return nil })
+	})
+	in.addFlags(cmd)
+	return cmd
+}
+
+func (c *console) kvList(ns *string) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "ls [PREFIX]",
+		Short: "List keys",
+		Long:  "Lists the keys of a namespace, or those that begin with PREFIX, a line each.",
+		Example: `  cloudburst kv ls
+  cloudburst kv ls -n retwis timeline: --limit 0 | wc -l`,
+		Args: cobra.MaximumNArgs(1),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 0 {
+				return usagef(cmd, "--limit %d: less than 0", limit)
+			}
+			return nil
+		},
+		RunE: c.on(callWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			bucket, err := c.bucket(ctx, client, *ns)
+			if err != nil {
+				return err
+			}
+			prefix := ""
+			if len(args) == 1 {
+				prefix = args[0]
+			}
+			return c.listKeys(ctx, bucket, prefix, limit)
+		}),
+	}
+	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most; 0 lists all")
+	return cmd
+}
+
+// listKeys prints keys as they come: there may be millions.
+func (c *console) listKeys(ctx context.Context, bucket *broker.Bucket, prefix string, limit int) error {
+	keys := []string{}
+	n, ask := 0, limit
+	if limit > 0 {
+		ask++ // to know whether there are more
+	}
+	for key, err := range bucket.Keys(ctx, prefix, ask) {
+		if err != nil {
+			return err
+		}
+		if n++; limit > 0 && n > limit {
+			break
+		}
+		if c.json() {
+			keys = append(keys, key)
+		} else if _, err := fmt.Fprintln(c.Stdout, key); err != nil {
+			return err
+		}
+	}
+	switch {
+	case n == 0:
+		c.notef("No keys.")
+	case limit > 0 && n > limit:
+		c.notef("There are more than %d keys: --limit 0 lists all.", limit)
+	}
+	return c.show(keys, func() error { return nil })
+}
+
+func (c *console) kvRemove(ns *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm KEY...",
+		Short: "Remove keys",
+		Long: `Removes keys that hold registers; removing what isn't there is no error. Counters
+and sets only grow, and stay.`,
+		Example: `  cloudburst kv rm greeting
+  cloudburst kv ls draft: | xargs cloudburst kv rm`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			if err := c.mustExist(ctx, client, *ns); err != nil {
+				return err
+			}
+			state := client.State().In(*ns)
+			return c.removeAll(args, func(key string) error { return state.Delete(ctx, key) })
+		}),
+	}
+}

@@ -1,0 +1,127 @@
+package console
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+)
+
+// jsonWorker is a worker as scripts get it.
+type jsonWorker struct {
+	ID         string    `json:"id"`
+	Pool       string    `json:"pool"`
+	Host       string    `json:"host"`
+	PID        int       `json:"pid"`
+	Slots      int       `json:"slots"`
+	Busy       int       `json:"busy"`
+	Functions  []string  `json:"functions"`
+	Started    time.Time `json:"started"`
+	Calls      uint64    `json:"calls"`
+	Failures   uint64    `json:"failures"`
+	Retries    uint64    `json:"retries"`
+	CacheBytes int64     `json:"cache_bytes"`
+	CacheKeys  int       `json:"cache_keys"`
+}
+
+func (c *console) worker() *cobra.Command {
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List the workers that are there",
+		Example: `  cloudburst worker ls
+  cloudburst worker ls -o json | jq 'map(.slots - .busy) | add'`,
+		Args: cobra.NoArgs,
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, _ []string) error {
+			workers, err := client.Broker().Workers(ctx)
+			if err != nil {
+				return err
+			}
+			var shown []jsonWorker
+			for _, w := range workers {
+				shown = append(shown, jsonWorker{
+					ID: w.ID, Pool: w.Pool, Host: w.Host, PID: w.PID, Slots: w.Slots, Busy: w.Busy, Functions: w.Functions, Started: w.Started,
+					Calls: w.Calls, Failures: w.Failures, Retries: w.Retries, CacheBytes: w.CacheBytes, CacheKeys: w.CacheKeys,
+				})
+			}
+			return list(c, shown, "No workers: calls are stored and wait. `cloudburst server --examples` runs one.",
+				[]any{"id", "pool", "host", "pid", "busy", "slots", "calls", "failures", "retries", "cached", "started", "functions"},
+				func(w jsonWorker) []any {
+					return []any{
+						w.ID, w.Pool, w.Host, w.PID, w.Busy, w.Slots, w.Calls, w.Failures, w.Retries,
+						size(w.CacheBytes), ago(w.Started), clip(strings.Join(w.Functions, ", "), 40),
+					}
+				})
+		}),
+	}
+	return group("worker", "List workers", `A worker is a process that runs calls of one pool, as many at once as it has
+slots. It shows its numbers every three seconds; ten seconds after it was last
+heard it is gone from the list, and its calls have gone to others before.`, ls)
+}
+
+// jsonPool is a pool as scripts get it.
+type jsonPool struct {
+	Pool        string `json:"pool"`
+	Pending     uint64 `json:"pending"`     // calls that no worker has taken yet
+	InHand      int    `json:"in_hand"`     // calls that workers have
+	Redelivered int    `json:"redelivered"` // of those: handed out before
+	Workers     int    `json:"workers"`
+	Slots       int    `json:"slots"`
+	Functions   int    `json:"functions"`
+}
+
+func (c *console) pool() *cobra.Command {
+	ls := &cobra.Command{
+		Use:   "ls",
+		Short: "List the pools and what waits in them",
+		Example: `  cloudburst pool ls
+  cloudburst pool ls -o json | jq -r '.[] | select(.pending > 1000).pool'`,
+		Args: cobra.NoArgs,
+		RunE: c.on(askWithin, c.listPools),
+	}
+	return group("pool", "List pools and what waits in them", `A pool is a queue of calls and the workers that take them. It is what scales: more
+workers for one pool, more pools for more queues.`, ls)
+}
+
+func (c *console) listPools(ctx context.Context, client *cloudburst.Client, _ []string) error {
+	b := client.Broker()
+	names, err := b.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	workers, err := b.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	functions, err := b.Functions(ctx)
+	if err != nil {
+		return err
+	}
+	shown := make([]jsonPool, len(names))
+	for i, name := range names {
+		lag, err := b.Lag(ctx, name)
+		if err != nil {
+			return err
+		}
+		p := jsonPool{Pool: name, Pending: lag.Pending, InHand: lag.AckPending, Redelivered: lag.Redelivered}
+		for _, w := range workers {
+			if w.Pool == name {
+				p.Workers++
+				p.Slots += w.Slots
+			}
+		}
+		for _, f := range functions {
+			if f.Pool == name {
+				p.Functions++
+			}
+		}
+		shown[i] = p
+	}
+	return list(c, shown, "No pools: a worker makes its own when it starts.",
+		[]any{"pool", "pending", "in hand", "redelivered", "workers", "slots", "functions"},
+		func(p jsonPool) []any {
+			return []any{p.Pool, p.Pending, p.InHand, p.Redelivered, p.Workers, p.Slots, p.Functions}
+		})
+}

@@ -1,0 +1,173 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// jsonRun is how a run stands as scripts get it.
+type jsonRun struct {
+	Run      wire.RunID  `json:"run"`
+	Name     string      `json:"name"`
+	Status   wire.Status `json:"status"`
+	Started  time.Time   `json:"started,omitzero"`
+	TookMS   float64     `json:"took_ms"`
+	Worker   string      `json:"worker,omitempty"`
+	Attempts int         `json:"attempts,omitempty"`
+	Error    string      `json:"error,omitempty"`
+	Nodes    []jsonNode  `json:"nodes,omitempty"`
+}
+
+func runOf(r broker.RunInfo) jsonRun {
+	return jsonRun{
+		Run: r.Run, Name: r.Name, Status: r.Status, Started: r.Started, TookMS: ms(r.Took),
+		Worker: r.Worker, Attempts: r.Attempts, Error: r.Error, Nodes: jsonNodes(r.Nodes),
+	}
+}
+
+func (c *console) runs() *cobra.Command {
+	return group("runs", "List, look into and cancel runs",
+		`A run is one execution of a function or DAG. It is pending until a worker takes
+it, then running, then ok, failed or cancelled; what is known of it is kept for
+an hour after it ended.`, c.runsList(), c.runsShow(), c.runsCancel())
+}
+
+func statuses() []string {
+	return []string{string(wire.StatusPending), string(wire.StatusRunning), string(wire.StatusOK), string(wire.StatusFailed), string(wire.StatusCancelled)}
+}
+
+func (c *console) runsList() *cobra.Command {
+	var filter broker.RunFilter
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List runs: those that wait or run, then the newest",
+		Example: `  cloudburst runs ls
+  cloudburst runs ls --status failed --name square
+  cloudburst runs ls --status pending -o json | jq length`,
+		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if s := string(filter.Status); s != "" && !slices.Contains(statuses(), s) {
+				return usagef(cmd, "--status %s: there are %s", s, strings.Join(statuses(), ", "))
+			}
+			return checkLimit(cmd, filter.Limit)
+		},
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, _ []string) error {
+			runs, err := client.Broker().Runs(ctx, filter)
+			if err != nil {
+				return err
+			}
+			var shown []jsonRun
+			for _, r := range runs {
+				shown = append(shown, runOf(r))
+			}
+			return list(c, shown, "No runs. `cloudburst call NAME` makes one.",
+				[]any{"run", "name", "status", "started", "took", "attempts", "error"},
+				func(r jsonRun) []any {
+					return []any{r.Run, r.Name, c.status(r.Status), ago(r.Started), short(fromMS(r.TookMS)), blank(r.Attempts), clip(r.Error, 60)}
+				})
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&filter.Name, "name", "", "only of this function or DAG")
+	flags.StringVar((*string)(&filter.Status), "status", "", "only those that are "+strings.Join(statuses(), ", "))
+	flags.IntVar(&filter.Limit, "limit", 50, "how many at most")
+	complete(cmd, "name", c.completeAll(c.callables))
+	complete(cmd, "status", cobra.FixedCompletions(statuses(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func checkLimit(cmd *cobra.Command, limit int) error {
+	if limit < 1 {
+		return usagef(cmd, "--limit %d: at least 1", limit)
+	}
+	return nil
+}
+
+func fromMS(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// status paints a status.
+func (c *console) status(s wire.Status) string {
+	switch s {
+	case wire.StatusOK:
+		return c.paint(green, string(s))
+	case wire.StatusFailed, wire.StatusCancelled:
+		return c.paint(red, string(s))
+	default:
+		return c.paint(yellow, string(s))
+	}
+}
+
+func (c *console) runsShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show RUN",
+		Short: "Show how a run stands",
+		Long: `Shows how a run stands and, of a DAG, where and when each node ran. Its value is
+what "cloudburst result" prints.`,
+		Example: `  cloudburst runs show order-17
+  cloudburst runs show order-17 -o json | jq -r .status`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeFirst(c.runIDs),
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			r, err := client.Broker().RunState(ctx, wire.RunID(args[0]))
+			if err != nil {
+				return err
+			}
+			return c.show(runOf(r), func() error { return c.tellRun(r) })
+		}),
+	}
+}
+
+func (c *console) tellRun(r broker.RunInfo) error {
+	when := ""
+	if !r.Started.IsZero() {
+		when = r.Started.Local().Format(time.RFC3339) + ", " + ago(r.Started)
+	}
+	err := c.fields(
+		field{"run", r.Run}, field{"name", r.Name}, field{"status", c.status(r.Status)}, field{"started", when},
+		field{"took", short(r.Took)}, field{"worker", r.Worker}, field{"attempts", blank(r.Attempts)}, field{"error", r.Error},
+	)
+	if err != nil || len(r.Nodes) == 0 {
+		return err
+	}
+	var rows [][]any
+	for _, n := range r.Nodes {
+		after := ""
+		if !r.Started.IsZero() {
+			after = "+" + max(n.Started.Sub(r.Started), 0).Round(10*time.Microsecond).String()
+		}
+		rows = append(rows, []any{n.Node, after, short(n.Took), n.Worker})
+	}
+	fmt.Fprintln(c.Stdout)
+	return c.table([]any{"node", "started", "took", "worker"}, rows)
+}
+
+func (c *console) runsCancel() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel RUN",
+		Short: "Cancel a run",
+		Long: `Asks for a run to end: what it has in hand is given up, what is queued is not run.
+What functions that had returned wrote stays. A run that has ended is refused.`,
+		Example: `  cloudburst runs cancel order-17
+  cloudburst runs ls --status pending --name report -o json | jq -r '.[].run' | xargs -n1 cloudburst runs cancel`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeFirst(c.runIDs),
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			if err := client.Cancel(ctx, wire.RunID(args[0])); err != nil {
+				return err
+			}
+			return c.show(map[string]string{"run": args[0], "status": string(wire.StatusCancelled)}, func() error {
+				_, err := fmt.Fprintf(c.Stdout, "%s cancelled\n", args[0])
+				return err
+			})
+		}),
+	}
+}

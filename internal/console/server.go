@@ -1,0 +1,220 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/deployments"
+	"github.com/cloudburst-nats/cloudburst/examples/basic"
+)
+
+// embedded is the server inside the process, as flags say it.
+type embedded struct {
+	listen, store, sync string
+	allowRemote         bool
+	maxStore            bytesFlag
+}
+
+// flags are those that mean nothing to a server elsewhere.
+func (e *embedded) flags() []string {
+	return []string{"listen", "store", "sync", "allow-remote", "max-store"}
+}
+
+func (e *embedded) addFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&e.listen, "listen", strings.TrimPrefix(defaultURL, "nats://"), "address for NATS clients; port 0 picks a free one")
+	flags.StringVar(&e.store, "store", "cloudburst-data", "directory that everything is kept in")
+	flags.StringVar(&e.sync, "sync", "default", "when writes are forced to the disk: default (every 2 min), always, or an interval such as 10s")
+	flags.BoolVar(&e.allowRemote, "allow-remote", false, "listen where other machines reach it, though whoever does may do anything")
+	flags.Var(&e.maxStore, "max-store", "how much of the disk may be taken, such as 10GiB (default three quarters of what is free)")
+	complete(cmd, "sync", cobra.FixedCompletions([]string{"default", "always", "10s"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
+}
+
+func (e *embedded) config(log *logrus.Entry) *broker.ServerConfig {
+	return &broker.ServerConfig{
+		Listen: e.listen, Store: e.store, Sync: e.sync, AllowRemote: e.allowRemote, MaxStore: int64(e.maxStore), Log: log,
+	}
+}
+
+// A served is what `cloudburst server` was asked for.
+type served struct {
+	embedded
+	examples bool
+	level    string
+}
+
+func (c *console) server() *cobra.Command {
+	var s served
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a platform: NATS, gateway and janitor in one process",
+		Long: `Runs everything that a platform is: a NATS server that keeps its data in
+--store, the gateway that answers "nats req cb.fn.NAME", and the janitor. With
+--nats (or --context) there is no server inside: it uses the one it is pointed
+at. With --examples it also serves echo, increment, square and sum, and the DAG
+compose = square(increment(x)).
+
+SIGTERM and Ctrl-C drain it: what is being run ends first. Killed at any moment,
+it goes on from its store when it is started again. On the power's failure the
+writes since the last --sync may be lost; --sync always loses none.`,
+		Example: `  cloudburst server --examples
+  cloudburst server --listen 127.0.0.1:4333 --store /var/lib/cloudburst --sync always
+  cloudburst server --nats nats://n1,nats://n2,nats://n3 --replicas 3 --creds app.creds`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.conn.given() {
+				for _, flag := range s.flags() {
+					if cmd.Flags().Changed(flag) {
+						return usagef(cmd, "--%s is for the server inside: with --nats or --context there is none", flag)
+					}
+				}
+			}
+			if s.listen == "none" {
+				return usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
+			}
+			log, err := c.log(cmd, s.level)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), s, log)
+		},
+	}
+	s.addFlags(cmd)
+	c.topo.addFlags(cmd)
+	cmd.Flags().BoolVar(&s.examples, "examples", false, "serve the example functions too")
+	cmd.Flags().StringVar(&s.level, "log", "info", "least severity that is logged: debug, info, warn or error")
+	complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// log returns a log to standard error.
+func (c *console) log(cmd *cobra.Command, level string) (*logrus.Entry, error) {
+	l, err := logrus.ParseLevel(level)
+	if err != nil {
+		return nil, usagef(cmd, "--log %s: there are debug, info, warn and error", level)
+	}
+	log := logrus.New()
+	log.SetOutput(c.Stderr)
+	log.SetLevel(l)
+	log.SetFormatter(&logrus.TextFormatter{DisableColors: c.Getenv("NO_COLOR") != "", FullTimestamp: true})
+	return logrus.NewEntry(log), nil
+}
+
+// serve runs a platform until ctx ends, and then takes it down in order: the
+// worker, which finishes what it has, before the server that it needs for that.
+func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err error) {
+	node, where, err := c.startNode(ctx, s.embedded, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	client := cloudburst.NewClient(node.Broker(), log)
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	if s.examples {
+		w := cloudburst.NewWorker(client, cloudburst.Pool(basic.Pool))
+		basic.Register(w)
+		go func() { ended <- w.Serve(working) }()
+		defer func() {
+			stop()
+			err = errors.Join(err, <-ended)
+		}()
+		select {
+		case <-w.Ready():
+		case failed := <-ended:
+			ended <- nil
+			return failed
+		}
+		if err := client.ApplyDAG(ctx, basic.Compose()); err != nil {
+			return err
+		}
+	}
+	c.announce(s, node.URL(), where)
+	select {
+	case <-ctx.Done():
+		log.Info("draining")
+		return nil
+	case failed := <-ended:
+		ended <- nil
+		return failed
+	}
+}
+
+// startNode starts a platform and says in words where it is.
+func (c *console) startNode(ctx context.Context, e embedded, log *logrus.Entry) (node *deployments.Node, where string, err error) {
+	cfg := deployments.NodeConfig{Log: log}
+	if c.conn.given() {
+		if cfg.Broker, err = c.resolve(); err != nil {
+			return nil, "", err
+		}
+		cfg.Broker.Name = "cloudburst server"
+		where = "Cloudburst serves on the NATS server"
+	} else {
+		cfg.Server = e.config(log)
+		cfg.Broker.Name = "cloudburst server"
+		if store, err := filepath.Abs(e.store); err == nil {
+			e.store = store
+		}
+	}
+	cfg.Broker.Topology = c.topo.Topology
+	if node, err = deployments.StartNode(ctx, cfg); err != nil {
+		return nil, "", redact(err)
+	}
+	if where == "" {
+		where = fmt.Sprintf("Cloudburst listens on %s and keeps its data in %s", node.URL(), e.store)
+	}
+	return node, where, nil
+}
+
+// announce says where the platform is, and what to try. The line with the
+// address is what scripts wait for.
+func (c *console) announce(s served, url, where string) {
+	at, natsAt := c.whereFlags(url)
+	fmt.Fprintf(c.Stdout, "%s (Ctrl-C stops it).\nTry, in another terminal:\n", where)
+	tries := [][2]string{
+		{"cloudburst demo" + at + " --posts 500", "a Twitter clone on it"},
+		{"cloudburst pool ls" + at, "what waits in which pool"},
+		{"nats" + natsAt + " stream ls --all", "the platform, with NATS alone"},
+	}
+	if s.examples {
+		tries = [][2]string{
+			{"cloudburst call" + at + " square 5", "25"},
+			{"nats" + natsAt + " req cb.fn.compose 4", "the same, with NATS alone: square(increment(4))"},
+			{"cloudburst fn ls" + at, "what else there is"},
+		}
+	}
+	width := 0
+	for _, t := range tries {
+		width = max(width, len(t[0]))
+	}
+	for _, t := range tries {
+		fmt.Fprintf(c.Stdout, "  %-*s   # %s\n", width, t[0], t[1])
+	}
+}
+
+// whereFlags returns the flags that point our commands, and those of the nats
+// CLI, to the platform: none where the defaults do.
+func (c *console) whereFlags(url string) (ours, natsCLI string) {
+	switch {
+	case c.conn.context != "" && c.conn.url == "":
+		return " --context " + c.conn.context, " --context " + c.conn.context
+	case url == "":
+		url = c.conn.url
+	}
+	if url == defaultURL || url == "" {
+		return "", ""
+	}
+	return " --nats " + url, " --server " + url
+}

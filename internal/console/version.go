@@ -1,0 +1,54 @@
+package console
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// jsonVersion is what this program was built of.
+type jsonVersion struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	Server   string `json:"nats_server,omitempty"`
+}
+
+func (c *console) version() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  cloudburst version -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := built()
+			return c.show(v, func() error {
+				_, err := fmt.Fprintf(c.Stdout, "cloudburst %s (%s, %s, nats-server %s)\n", v.Version, v.Go, v.Platform, first(v.Server, "unknown"))
+				return err
+			})
+		},
+	}
+}
+
+func built() jsonVersion {
+	v := jsonVersion{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Version = first(info.Main.Version, v.Version)
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Commit = s.Value
+		}
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == "github.com/nats-io/nats-server/v2" {
+			v.Server = dep.Version
+		}
+	}
+	return v
+}
