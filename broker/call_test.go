@@ -185,11 +185,13 @@ func TestPullersShare(t *testing.T) {
 	var took [2]atomic.Int32
 	gate := make(chan struct{}, calls)
 	done := make(chan struct{}, calls)
+	taken := make(chan struct{}, calls)
 	for i := range took {
 		b := p.connect(fmt.Sprint("worker", i))
 		var puller *Puller
 		puller = b.NewPuller(DefaultPool, 4, func(d *Delivery) {
 			took[i].Add(1)
+			taken <- struct{}{}
 			go func() {
 				<-gate
 				if err := d.Ack(); err != nil {
@@ -200,6 +202,9 @@ func TestPullersShare(t *testing.T) {
 			}()
 		})
 		p.start(puller.Run)
+	}
+	for range 2 * 4 {
+		<-taken // both have their slots full
 	}
 	for range calls {
 		gate <- struct{}{}

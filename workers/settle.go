@@ -106,6 +106,11 @@ func (j *job) nak(wait time.Duration) {
 func functionError(err error, name string) *wire.Error {
 	e := errorOf(err, name)
 	if e.Kind != wire.KindBusy && e.Kind != wire.KindUnavailable {
+		if e.Name == "" {
+			named := *e
+			named.Op, named.Name = "run", name
+			return &named
+		}
 		return e
 	}
 	return &wire.Error{Op: "run", Name: name, Kind: wire.KindFunction, Msg: e.Error(), Err: e}

@@ -7,7 +7,7 @@ import (
 )
 
 // Kind classes an error by what a caller can do about it. Kinds travel as
-// numbers: they are only ever appended.
+// numbers in headers and as words in JSON: they are only ever appended.
 type Kind int
 
 // The kinds. Retry says which of them are worth another attempt.
@@ -43,6 +43,21 @@ func (k Kind) String() string {
 		return kindNames[k]
 	}
 	return fmt.Sprintf("kind %d", int(k))
+}
+
+// MarshalText returns the kind in words.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads the kind in words; one that is not known yet reads as
+// KindFunction.
+func (k *Kind) UnmarshalText(text []byte) error {
+	*k = KindFunction
+	for i, name := range kindNames {
+		if i > 0 && name == string(text) {
+			*k = Kind(i)
+		}
+	}
+	return nil
 }
 
 // Retry says whether the same call may do better when it runs again.
