@@ -9,12 +9,14 @@ import (
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 )
 
-// Graph is the definition of a DAG; Node and Edge are its parts. A node runs a
-// function, an edge carries a result into an argument.
+// The parts of a DAG's definition.
 type (
+	// Graph is the definition of a DAG.
 	Graph = dagengine.Graph
-	Node  = dagengine.Node
-	Edge  = dagengine.Edge
+	// Node runs a function.
+	Node = dagengine.Node
+	// Edge carries a result into an argument.
+	Edge = dagengine.Edge
 )
 
 // ParseGraph reads a DAG from YAML or JSON.

@@ -197,7 +197,7 @@ func apiError(op, name string, err error) error {
 		e.Kind, e.Msg = wire.KindTooLarge, "larger than the server's max_payload"
 	case errors.As(err, &api):
 		e.Kind = apiKind(api)
-		switch e.Kind {
+		switch e.Kind { //nolint:exhaustive // the others' own words are enough
 		case wire.KindBusy:
 			e.Msg = api.Description + ": the stream or the disk is full; wait for workers to catch up, add workers, or raise the limit"
 		case wire.KindTooLarge:

@@ -71,7 +71,7 @@ func (k *Bucket) Read(ctx context.Context, key string) (kvlattice.Snapshot, erro
 	base := bucketSubject(k.ns, escaped)
 	for range readTries {
 		var msgs []*nats.Msg
-		msgs, _, err = k.b.lastMulti(ctx, k.stream, []string{base, kvlattice.SlotKey(base, "*")}, 0)
+		msgs, err = k.b.lastMulti(ctx, k.stream, []string{base, kvlattice.SlotKey(base, "*")}, 0)
 		if errors.Is(err, errTooMany) {
 			msgs, err = k.readPages(ctx, base)
 		}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -199,7 +200,7 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 			default:
 			}
 		}
-	case err == nats.ErrNoResponders: //nolint:errorlint // parsePubAck returns it bare
+	case errors.Is(err, nats.ErrNoResponders):
 		if p.b.knows(p.msg.Subject) {
 			return true // JetStream is on its way back up: again sends it anew
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -89,9 +90,7 @@ func (d *discovery) add(worker string, part map[string]FunctionStats, now time.T
 		d.settleLocked(now)
 	}
 	w.seen = now
-	for name, s := range part {
-		w.stats[name] = s
-	}
+	maps.Copy(w.stats, part)
 }
 
 // settleLocked adds up the numbers of workers that are gone.

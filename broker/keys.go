@@ -138,7 +138,7 @@ func (k *Bucket) present(ctx context.Context, escaped []string, slots map[string
 	for i, e := range escaped {
 		bases[i] = bucketSubject(k.ns, e)
 	}
-	msgs, _, err := k.b.lastMulti(ctx, k.stream, bases, 0)
+	msgs, err := k.b.lastMulti(ctx, k.stream, bases, 0)
 	if err != nil && !errors.Is(err, errTooMany) {
 		return nil, err
 	}

@@ -51,7 +51,10 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	n := 0
-	for range k.Keys(t.Context(), "", 3) {
+	for _, err := range k.Keys(t.Context(), "", 3) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		n++
 	}
 	if n != 3 {

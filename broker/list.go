@@ -88,7 +88,7 @@ func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) 
 	if wire.KindOf(err) != wire.KindUnknown {
 		return RunInfo{}, err
 	}
-	nodes, _, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone), runSubject(run, "*"+runClaim)}, 0)
+	nodes, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone), runSubject(run, "*"+runClaim)}, 0)
 	if err != nil {
 		return RunInfo{}, apiError("read run", string(run), err)
 	}
@@ -170,7 +170,7 @@ func (b *Broker) withoutEnded(ctx context.Context, list []RunInfo) ([]RunInfo, e
 		for i, r := range part {
 			subjects[i] = bucketSubject(BucketResults, string(r.Run))
 		}
-		msgs, _, err := b.lastMulti(ctx, bucketStream(BucketResults), subjects, 0)
+		msgs, err := b.lastMulti(ctx, bucketStream(BucketResults), subjects, 0)
 		if err != nil {
 			return nil, err
 		}

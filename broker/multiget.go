@@ -28,31 +28,30 @@ const (
 // given, wildcards allowed: one request and one snapshot of one replica, in the
 // order of sequences. With a fence, the snapshot includes everything up to that
 // sequence: a replica that lags is asked again, or another, until ctx ends or
-// the request's time is up. upTo is the sequence that the snapshot includes, 0
-// where nothing matched. Over the server's limits it returns errTooMany.
-func (b *Broker) lastMulti(ctx context.Context, stream string, subjects []string, fence uint64) (msgs []*nats.Msg, upTo uint64, err error) {
+// the request's time is up. Over the server's limits it returns errTooMany.
+func (b *Broker) lastMulti(ctx context.Context, stream string, subjects []string, fence uint64) ([]*nats.Msg, error) {
 	body, err := json.Marshal(struct {
 		MultiLast []string `json:"multi_last"`
 	}{subjects})
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	deadline := time.Now().Add(b.timeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, fenceWait) {
 		r := multiReader{done: make(chan error, 1)}
 		err := b.directGet(ctx, stream, body, r.receive, r.done)
 		if err != nil && !errors.Is(err, errMoved) {
-			return nil, 0, err
+			return nil, err
 		}
 		if err == nil && r.upTo >= fence {
-			return r.msgs, r.upTo, nil
+			return r.msgs, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, 0, &wire.Error{Kind: wire.KindUnavailable, Name: stream, Msg: "no replica has caught up with what was written"}
+			return nil, &wire.Error{Kind: wire.KindUnavailable, Name: stream, Msg: "no replica has caught up with what was written"}
 		}
 		select {
 		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}

@@ -19,14 +19,14 @@ import (
 // several replies to one request, and calls back without a goroutine.
 //
 // It also hears of results: the run of a call made here is named
-// <client>.<token>, and the worker's write of its result to the results bucket
-// reaches this process as it reaches the stream, without a reply beside it.
+// <UUID>.<client>.<token>, and the worker's write of its result to the results
+// bucket reaches this process as it reaches the stream, without a reply beside it.
 //
 // Callbacks run on the subscriptions' goroutines: they must not block.
 type mux struct {
 	nc      *nats.Conn
 	prefix  string // "_INBOX.<id>."
-	client  string // first part of the ids of runs started here
+	client  string // names this process in the ids of runs started here
 	timeout time.Duration
 	done    chan struct{}
 	swept   sync.WaitGroup
@@ -46,11 +46,11 @@ type waiter struct {
 
 func newMux(nc *nats.Conn, timeout time.Duration) (*mux, error) {
 	m := &mux{
-		nc: nc, prefix: nats.NewInbox() + ".", client: string(wire.NewRunID()), timeout: timeout,
+		nc: nc, prefix: nats.NewInbox() + ".", client: string(wire.NewRunID()[24:]), timeout: timeout,
 		done: make(chan struct{}), waiting: make(map[uint64]waiter),
 	}
-	for _, prefix := range []string{m.prefix, bucketSubject(BucketResults, m.client) + "."} {
-		sub, err := nc.Subscribe(prefix+"*", func(msg *nats.Msg) { m.route(msg, msg.Subject[len(prefix):]) })
+	for _, subject := range []string{m.prefix + "*", bucketSubject(BucketResults, "*."+m.client+".*")} {
+		sub, err := nc.Subscribe(subject, m.route)
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +77,7 @@ func (m *mux) open(timeout time.Duration, fn func(*nats.Msg) bool) (reply string
 func (m *mux) openRun(fn func(*nats.Msg) bool) (run wire.RunID, reply string, id uint64) {
 	id = m.register(0, fn)
 	last := token(id)
-	return wire.RunID(m.client + "." + last), m.prefix + last, id
+	return wire.NewRunID() + wire.RunID("."+m.client+"."+last), m.prefix + last, id
 }
 
 func token(id uint64) string { return strconv.FormatUint(id, 36) }
@@ -122,8 +122,8 @@ func (m *mux) stop() {
 	}
 }
 
-func (m *mux) route(msg *nats.Msg, token string) {
-	id, err := strconv.ParseUint(token, 36, 64)
+func (m *mux) route(msg *nats.Msg) {
+	id, err := strconv.ParseUint(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], 36, 64)
 	if err != nil {
 		return
 	}

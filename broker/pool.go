@@ -127,8 +127,8 @@ func (b *Broker) listen(ctx context.Context, pool string, have config, subjects,
 // overlapTime is how long the server may take to change a stream: it compares
 // its subjects pair by pair, at 150 ns a pair.
 func (b *Broker) overlapTime(subjects int) time.Duration {
-	n := time.Duration(subjects)
-	return b.timeout + n*n*300*time.Nanosecond
+	pairs := subjects * subjects
+	return b.timeout + 300*time.Duration(pairs)
 }
 
 // orIdle returns the subjects without the one that a stream has when it has no

@@ -50,7 +50,7 @@ func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string
 // then read fenced by its sequence, at least one sees all.
 func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Value, error) {
 	prefix := runSubject(run, node+runInput)
-	msgs, _, err := b.lastMulti(ctx, StreamRuns, []string{prefix + "*"}, fence)
+	msgs, err := b.lastMulti(ctx, StreamRuns, []string{prefix + "*"}, fence)
 	if err != nil {
 		return nil, apiError("read inputs", node, err)
 	}
@@ -111,7 +111,7 @@ func (b *Broker) Done(ctx context.Context, run wire.RunID, t wire.NodeTiming) er
 // Timings returns when and where the nodes of a run ran so far, in the order
 // of their starts.
 func (b *Broker) Timings(ctx context.Context, run wire.RunID) ([]wire.NodeTiming, error) {
-	msgs, _, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone)}, 0)
+	msgs, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone)}, 0)
 	if err != nil {
 		return nil, apiError("read timings", string(run), err)
 	}

@@ -185,7 +185,7 @@ func TestCyclesAgainstClosure(t *testing.T) {
 		for i := range size {
 			first := reach[i][i]
 			for j := range i {
-				first = first && !(reach[i][j] && reach[j][i])
+				first = first && (!reach[i][j] || !reach[j][i])
 			}
 			if first {
 				want = append(want, fmt.Sprint(i))

@@ -47,7 +47,7 @@ func (h hostOf) Hosts(function string) bool {
 func (h hostOf) Invoke(ctx context.Context, n *dagengine.Node, args wire.Value) (wire.Value, error) {
 	return h.Host.Invoke(ctx, workers.Step{
 		Node: n.Name, Function: n.FunctionName(),
-		Limits: wire.Limits{Timeout: time.Duration(n.Timeout), Attempts: n.Attempts, Backoff: time.Duration(n.Backoff)},
+		Limits: wire.Limits{Timeout: n.Timeout, Attempts: n.Attempts, Backoff: n.Backoff},
 	}, args)
 }
 
@@ -55,12 +55,14 @@ func (h hostOf) Invoke(ctx context.Context, n *dagengine.Node, args wire.Value) 
 type plans struct {
 	catalogue *broker.Catalogue
 	b         *broker.Broker
-	compiled  *sync.Map // "<name>@<version>" → *dagengine.Plan
+
+	mu       sync.Mutex                 // guards compiled
+	compiled map[string]*dagengine.Plan // by "<name>@<version>"
 }
 
-var _ dagengine.Plans = plans{}
+var _ dagengine.Plans = (*plans)(nil)
 
-func (p plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) {
+func (p *plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) {
 	if entry, ok := p.catalogue.Lookup(dag); ok && entry.DAG != nil {
 		return p.compile(*entry.DAG)
 	}
@@ -71,9 +73,12 @@ func (p plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) 
 	return p.compile(rec)
 }
 
-func (p plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) {
-	if plan, ok := p.compiled.Load(id); ok {
-		return plan.(*dagengine.Plan), nil
+func (p *plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) {
+	p.mu.Lock()
+	plan := p.compiled[id]
+	p.mu.Unlock()
+	if plan != nil {
+		return plan, nil
 	}
 	name, version, _ := strings.Cut(id, "@")
 	if rec, ok := p.catalogue.Version(name, version); ok {
@@ -86,10 +91,12 @@ func (p plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) 
 	return p.compile(rec)
 }
 
-func (p plans) compile(rec broker.DAGRecord) (*dagengine.Plan, error) {
+func (p *plans) compile(rec broker.DAGRecord) (*dagengine.Plan, error) {
 	id := rec.Name + "@" + rec.Version
-	if plan, ok := p.compiled.Load(id); ok {
-		return plan.(*dagengine.Plan), nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if plan := p.compiled[id]; plan != nil {
+		return plan, nil
 	}
 	graph, err := dagengine.Parse(rec.Spec)
 	if err != nil {
@@ -99,7 +106,7 @@ func (p plans) compile(rec broker.DAGRecord) (*dagengine.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.compiled.Store(id, plan)
+	p.compiled[id] = plan
 	return plan, nil
 }
 
@@ -119,26 +126,29 @@ type stores struct {
 	clock      *kvlattice.Clock
 	added      chan *kvlattice.Store
 
-	mu   sync.Mutex // guards open, also while a bucket is being opened
-	open sync.Map   // namespace → *kvlattice.Store
+	opening sync.Mutex // held while a bucket is opened, which takes a while
+
+	mu   sync.RWMutex // guards open
+	open map[string]*kvlattice.Store
 }
 
 func newStores(b *broker.Broker, marks *broker.Watermarks, writer string, cacheBytes int64) *stores {
 	return &stores{
 		b: b, marks: marks, writer: writer, cacheBytes: cacheBytes,
 		clock: kvlattice.NewClock(time.Now), added: make(chan *kvlattice.Store, 1024),
+		open: make(map[string]*kvlattice.Store),
 	}
 }
 
 // Store returns the store of a namespace, whose bucket is made if need be.
 func (s *stores) Store(ctx context.Context, ns string) (consistency.State, error) {
-	if st, ok := s.open.Load(ns); ok {
-		return st.(*kvlattice.Store), nil
+	if st := s.opened(ns); st != nil {
+		return st, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st, ok := s.open.Load(ns); ok {
-		return st.(*kvlattice.Store), nil
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if st := s.opened(ns); st != nil {
+		return st, nil
 	}
 	bucket, err := s.b.OpenBucket(ctx, ns)
 	if err != nil {
@@ -152,18 +162,27 @@ func (s *stores) Store(ctx context.Context, ns string) (consistency.State, error
 	default:
 		return nil, &wire.Error{Op: "open namespace", Name: ns, Kind: wire.KindTooLarge, Msg: "over 1024 namespaces in one worker"}
 	}
-	s.open.Store(ns, st)
+	s.mu.Lock()
+	s.open[ns] = st
+	s.mu.Unlock()
 	return st, nil
+}
+
+func (s *stores) opened(ns string) *kvlattice.Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.open[ns]
 }
 
 // cached returns how much the stores hold in memory.
 func (s *stores) cached() (bytes int64, keys int) {
-	s.open.Range(func(_, st any) bool {
-		stats := st.(*kvlattice.Store).Stats()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, st := range s.open {
+		stats := st.Stats()
 		bytes += stats.Bytes
 		keys += int(stats.Entries)
-		return true
-	})
+	}
 	return bytes, keys
 }
 

@@ -110,7 +110,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
 	}
-	engine := dagengine.NewEngine(b, b, plans{p.catalogue, b, &sync.Map{}})
+	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)})
 	p.worker = workers.New(workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
 	}, p.stores, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})

@@ -102,7 +102,7 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 	It("finds what failed for good", func(ctx SpecContext) {
 		nats(ctx, "pub", "--jetstream", "cb.call.square", `"not a number"`, "-H", "Nats-Msg-Id:doomed")
 		Eventually(ctx, func() string { return try(ctx, addr, "kv", "get", "--raw", "cb_results", "doomed") }).Should(ContainSubstring("bad argument"))
-		Expect(nats(ctx, "stream", "view", "CB_DEAD", "--raw")).To(ContainSubstring("not a number"))
+		Expect(nats(ctx, "stream", "get", "CB_DEAD", "--last-for", "cb.dead.square")).To(ContainSubstring("not a number"))
 	}, SpecTimeout(time.Minute))
 })
 

@@ -74,11 +74,11 @@ var _ = Describe("A Go client", Label("client"), func() {
 			text := strings.Repeat("0123456789abcdef", size/16)
 			got, err := cloudburst.Call[string](ctx, p.Client, "echo", text)
 			Expect(err).NotTo(HaveOccurred())
-			Expect(got == text).To(BeTrue(), "%d bytes came back changed", size)
+			Expect(got).To(Equal(text), "%d bytes came back changed", size)
 			Expect(p.State().Put(ctx, "large", text)).To(Succeed())
 			back, err := cloudburst.Get[string](ctx, p.State(), "large")
 			Expect(err).NotTo(HaveOccurred())
-			Expect(back == text).To(BeTrue(), "%d bytes of state came back changed", size)
+			Expect(back).To(Equal(text), "%d bytes of state came back changed", size)
 		}
 	}, SpecTimeout(time.Minute))
 

@@ -41,8 +41,8 @@ var _ = Describe("Crashes", Label("crash"), func() {
 		})
 		for kill := range kills {
 			await(ctx, progress, calls/(kills+1)) // some calls between kills; others are under way
-			switch {
-			case kill%3 == 2:
+			switch kill % 3 {
+			case 2:
 				server.kill()
 				server, _ = launch(ctx, "ready", as("server", addr, store))
 			default:

@@ -86,14 +86,6 @@ func (p *process) kill() {
 	_ = p.cmd.Wait()
 }
 
-// terminate asks the process to end and waits until it has.
-func (p *process) terminate() error {
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		return err
-	}
-	return p.cmd.Wait()
-}
-
 // freePort returns a loopback address that nobody listens on.
 func freePort() string {
 	GinkgoHelper()

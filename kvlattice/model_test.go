@@ -196,6 +196,7 @@ func TestModel(t *testing.T) {
 }
 
 func runModel(t *testing.T, seed uint64) {
+	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
 	mem := latticetest.NewMemory()
 	m := &model{

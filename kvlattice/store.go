@@ -213,7 +213,7 @@ func (s *Store) Run(ctx context.Context) error {
 			err := s.feed.Listen(running, s.apply)
 			switch {
 			case running.Err() != nil:
-				return nil
+				return nil //nolint:nilerr // it ended because it was told to
 			case err == nil:
 				return errFeedEnded
 			default:

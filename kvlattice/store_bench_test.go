@@ -36,6 +36,7 @@ func BenchmarkGetCached(b *testing.B) {
 		mem.Put(keys[i], kvlattice.Entry{Body: []byte(`{"some":"value"}`)})
 	}
 	get := func(b *testing.B, s *kvlattice.Store, i int) {
+		b.Helper()
 		if _, found, err := s.Get(ctx, keys[i%len(keys)]); !found || err != nil {
 			b.Error(found, err)
 		}

@@ -29,20 +29,24 @@ func (w *Worker) Stats() map[string]Stats {
 	for name, h := range w.functions {
 		all[name] = h.stats.read()
 	}
-	w.dags.Range(func(name, c any) bool {
-		all[name.(string)] = c.(*counters).read()
-		return true
-	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name, c := range w.dags {
+		all[name] = c.read()
+	}
 	return all
 }
 
 // dag returns the counters of a DAG.
 func (w *Worker) dag(name string) *counters {
-	if c, ok := w.dags.Load(name); ok {
-		return c.(*counters)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.dags[name]
+	if c == nil {
+		c = new(counters)
+		w.dags[name] = c
 	}
-	c, _ := w.dags.LoadOrStore(name, new(counters))
-	return c.(*counters)
+	return c
 }
 
 // Retries returns how many further attempts this worker has asked for.

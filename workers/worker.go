@@ -99,12 +99,12 @@ type Worker struct {
 	// spare takes jobs to goroutines that have nothing to do. They are kept for
 	// their stacks, which a new goroutine would have to grow for every call.
 	spare chan *job
-	dags  sync.Map // name → *counters, of the runs that ended here
 
 	mu        sync.Mutex // guards what follows
 	jobs      map[*job]struct{}
 	cancelled map[wire.RunID]time.Time
-	idle      chan struct{} // closed when draining and no job is left
+	dags      map[string]*counters // of the runs that ended here
+	idle      chan struct{}        // closed when draining and no job is left
 	draining  bool
 }
 
@@ -131,6 +131,7 @@ func New(cfg Config, stores consistency.Stores, values Values, graphs Graphs, ev
 		spare:     make(chan *job),
 		jobs:      make(map[*job]struct{}),
 		cancelled: make(map[wire.RunID]time.Time),
+		dags:      make(map[string]*counters),
 		idle:      make(chan struct{}),
 	}
 }

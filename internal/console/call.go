@@ -184,11 +184,15 @@ func (c *console) outcome(r wire.Result, out *outlet) error {
 	if err != nil || r.Status == wire.StatusOK {
 		return err
 	}
-	if r.Err == nil {
-		r.Err = &wire.Error{Kind: wire.KindFunction, Msg: "ended " + string(r.Status)}
+	failure := wire.Error{Kind: wire.KindFunction, Msg: "ended " + string(r.Status)}
+	if r.Err != nil {
+		failure = *r.Err
+	}
+	if failure.Name == "" {
+		failure.Op, failure.Name = "run", r.Name
 	}
 	if r.Status == wire.StatusFailed {
-		return fmt.Errorf("call %s: %w (run %s; `cloudburst dead ls --name %s` has the call)", r.Name, r.Err, r.Run, r.Name)
+		return fmt.Errorf("%w (run %s; `cloudburst dead ls --name %s` has the call)", &failure, r.Run, r.Name)
 	}
-	return fmt.Errorf("call %s: %w (run %s)", r.Name, r.Err, r.Run)
+	return fmt.Errorf("%w (run %s)", &failure, r.Run)
 }

@@ -13,7 +13,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,10 +36,7 @@ type Env struct {
 func Run(ctx context.Context, args []string, env Env) int {
 	c := &console{Env: env}
 	root := c.root()
-	root.SetArgs(slices.Concat([]string{}, args)) // nil would mean this process's own
-	root.SetIn(env.Stdin)
-	root.SetOut(env.Stdout)
-	root.SetErr(env.Stderr)
+	root.SetArgs(append([]string{}, args...)) // nil would mean this process's own
 	return c.report(ctx, root.ExecuteContext(ctx))
 }
 
@@ -95,6 +91,9 @@ func (c *console) root() *cobra.Command {
 			return nil
 		},
 	}
+	root.SetIn(c.Stdin)
+	root.SetOut(c.Stdout) // before completion is added, which keeps it
+	root.SetErr(c.Stderr)
 	c.conn.addFlags(root)
 	flags := root.PersistentFlags()
 	flags.StringVarP(&c.output, "output", "o", "table", "table for people, json for scripts")

@@ -74,10 +74,14 @@ func (c *console) runDemo(ctx context.Context, cfg retwis.Config, e embedded, ke
 	cfg.Client = cloudburst.NewClient(node.Broker(), nil)
 	if keep {
 		cfg.Hold = func(ctx context.Context) {
+			out := c.Stdout
+			if c.json() {
+				out = c.Stderr
+			}
 			url := first(node.URL(), c.conn.url)
-			c.notef("\nThe server stays up until Ctrl-C%s. Look inside:", at(url))
+			fmt.Fprintf(out, "\nThe server stays up until Ctrl-C%s. Look inside:\n", at(url))
 			for _, command := range retwis.Inspect(url) {
-				c.notef("  %s", command)
+				fmt.Fprintln(out, " ", command)
 			}
 			<-ctx.Done()
 		}

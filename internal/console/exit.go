@@ -58,11 +58,12 @@ func exitCode(err error) int {
 		return exitBusy
 	case wire.KindConflict, wire.KindInvalid, wire.KindLattice, wire.KindTooLarge:
 		return exitRefused
+	default:
+		if errors.Is(err, context.DeadlineExceeded) {
+			return exitTimeout
+		}
+		return exitFailed
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return exitTimeout
-	}
-	return exitFailed
 }
 
 // A usageError is a command line that can't be carried out as it stands.

@@ -32,7 +32,7 @@ func (c *console) kv() *cobra.Command {
 	cmd := group("kv", "Read and write state", kvLong, c.kvGet(&ns), c.kvPut(&ns), c.kvList(&ns), c.kvRemove(&ns))
 	cmd.PersistentFlags().StringVarP(&ns, "namespace", "n", broker.DefaultNamespace, "namespace of the keys")
 	complete(cmd, "namespace", c.completeAll(c.namespaces))
-	c.topo.addFlags(cmd)
+	c.topo.addReplicas(cmd)
 	return cmd
 }
 

@@ -157,7 +157,8 @@ func (c *console) runsCancel() *cobra.Command {
 		Long: `Asks for a run to end: what it has in hand is given up, what is queued is not run.
 What functions that had returned wrote stays. A run that has ended is refused.`,
 		Example: `  cloudburst runs cancel order-17
-  cloudburst runs ls --status pending --name report -o json | jq -r '.[].run' | xargs -n1 cloudburst runs cancel`,
+  cloudburst runs ls --status pending --name report -o json | jq -r '.[].run' |
+    xargs -n1 cloudburst runs cancel`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeFirst(c.runIDs),
 		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {

@@ -98,19 +98,6 @@ writes since the last --sync may be lost; --sync always loses none.`,
 	return cmd
 }
 
-// log returns a log to standard error.
-func (c *console) log(cmd *cobra.Command, level string) (*logrus.Entry, error) {
-	l, err := logrus.ParseLevel(level)
-	if err != nil {
-		return nil, usagef(cmd, "--log %s: there are debug, info, warn and error", level)
-	}
-	log := logrus.New()
-	log.SetOutput(c.Stderr)
-	log.SetLevel(l)
-	log.SetFormatter(&logrus.TextFormatter{DisableColors: c.Getenv("NO_COLOR") != "", FullTimestamp: true})
-	return logrus.NewEntry(log), nil
-}
-
 // serve runs a platform until ctx ends, and then takes it down in order: the
 // worker, which finishes what it has, before the server that it needs for that.
 func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err error) {
@@ -120,7 +107,7 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
 	client := cloudburst.NewClient(node.Broker(), log)
-	working, stop := context.WithCancel(ctx)
+	working, stop := context.WithCancel(context.WithoutCancel(ctx)) // ended in turn
 	defer stop()
 	ended := make(chan error, 1)
 	if s.examples {
@@ -136,6 +123,8 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 		case failed := <-ended:
 			ended <- nil
 			return failed
+		case <-ctx.Done():
+			return nil
 		}
 		if err := client.ApplyDAG(ctx, basic.Compose()); err != nil {
 			return err
@@ -144,7 +133,7 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	c.announce(s, node.URL(), where)
 	select {
 	case <-ctx.Done():
-		log.Info("draining")
+		draining(log)
 		return nil
 	case failed := <-ended:
 		ended <- nil

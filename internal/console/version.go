@@ -11,10 +11,10 @@ import (
 // jsonVersion is what this program was built of.
 type jsonVersion struct {
 	Version  string `json:"version"`
-	Commit   string `json:"commit,omitempty"`
+	Commit   string `json:"commit"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	Server   string `json:"nats_server,omitempty"`
+	Server   string `json:"nats_server"`
 }
 
 func (c *console) version() *cobra.Command {

@@ -196,7 +196,7 @@ func refusesOthers(kind string, a, _, _ kvlattice.Lattice) error {
 		}
 		changed, err := a.Merge(other)
 		if changed || !errors.Is(err, &wire.Error{Kind: wire.KindLattice}) {
-			return fmt.Errorf("merging a %s: changed=%t, error %v, want false and one of %q", other.Kind(), changed, err, wire.KindLattice)
+			return fmt.Errorf("merging a %s: changed=%t, error %w, want false and one of %q", other.Kind(), changed, err, wire.KindLattice)
 		}
 	}
 	if after := show(a); after != before {
