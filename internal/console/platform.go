@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/autoscaler"
 )
 
 // jsonWorker is a worker as scripts get it.
@@ -68,6 +69,7 @@ type jsonPool struct {
 	InHand      int    `json:"in_hand"`     // calls that workers have
 	Redelivered int    `json:"redelivered"` // of those: handed out before
 	Workers     int    `json:"workers"`
+	Wants       int    `json:"wants"` // workers that could take all of it at once
 	Slots       int    `json:"slots"`
 	Functions   int    `json:"functions"`
 }
@@ -82,7 +84,8 @@ func (c *console) pool() *cobra.Command {
 		RunE: c.on(askWithin, c.listPools),
 	}
 	return group("pool", "List pools and what waits in them", `A pool is a queue of calls and the workers that take them. It is what scales: more
-workers for one pool, more pools for more queues.`, ls)
+workers for one pool, more pools for more queues. WANTS is how many workers could
+take all that waits at once.`, ls)
 }
 
 func (c *console) listPools(ctx context.Context, client *cloudburst.Client, _ []string) error {
@@ -117,11 +120,16 @@ func (c *console) listPools(ctx context.Context, client *cloudburst.Client, _ []
 				p.Functions++
 			}
 		}
+		policy := autoscaler.Policy{}
+		if p.Workers > 0 {
+			policy.Slots = p.Slots / p.Workers
+		}
+		p.Wants = autoscaler.Workers(policy, autoscaler.Measurement{Pending: p.Pending, InHand: p.InHand})
 		shown[i] = p
 	}
 	return list(c, shown, "No pools: a worker makes its own when it starts.",
-		[]any{"pool", "pending", "in hand", "redelivered", "workers", "slots", "functions"},
+		[]any{"pool", "pending", "in hand", "redelivered", "workers", "wants", "slots", "functions"},
 		func(p jsonPool) []any {
-			return []any{p.Pool, p.Pending, p.InHand, p.Redelivered, p.Workers, p.Slots, p.Functions}
+			return []any{p.Pool, p.Pending, p.InHand, p.Redelivered, p.Workers, p.Wants, p.Slots, p.Functions}
 		})
 }
