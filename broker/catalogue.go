@@ -147,6 +147,13 @@ func (c *Catalogue) lookupLocked(name string) (Entry, bool) {
 	return Entry{}, false
 }
 
+// PoolOf returns the pool of a function; empty if there is none of the name.
+func (c *Catalogue) PoolOf(function string) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.reg.functions[function].Pool
+}
+
 // Version returns one version of a DAG.
 func (c *Catalogue) Version(dag, version string) (DAGRecord, bool) {
 	c.mu.RLock()

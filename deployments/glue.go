@@ -40,8 +40,7 @@ type hostOf struct {
 // or what a node counted under the chain's call would be counted again under
 // its own. A worker that lacks the function leaves the call to another.
 func (h hostOf) Hosts(function string) bool {
-	entry, ok := h.graphs.catalogue.Lookup(function)
-	return ok && entry.Function != nil && entry.Pool == h.graphs.pool
+	return h.graphs.catalogue.PoolOf(function) == h.graphs.pool
 }
 
 func (h hostOf) Invoke(ctx context.Context, n *dagengine.Node, args wire.Value) (wire.Value, error) {

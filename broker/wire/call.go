@@ -69,9 +69,7 @@ func (r *Result) Encode() (Header, []byte) {
 	h[HeaderStatus] = []string{string(r.Status)}
 	h[HeaderInfo] = []string{r.info()}
 	if len(r.Nodes) > 0 {
-		if nodes, err := json.Marshal(r.Nodes); err == nil {
-			h[HeaderNodes] = []string{string(nodes)}
-		}
+		h[HeaderNodes] = []string{nodesLine(r.Nodes)}
 	}
 	if r.Err != nil {
 		h[HeaderError] = []string{strconv.Itoa(int(r.Err.Kind))}
@@ -99,6 +97,40 @@ func (r *Result) info() string {
 	b = r.Started.UTC().AppendFormat(append(b, " started="...), time.RFC3339Nano)
 	b = append(append(b, " took="...), r.Took.String()...)
 	return string(strconv.AppendInt(append(b, " attempts="...), int64(r.Attempts), 10))
+}
+
+// nodesLine puts timings into one header line: "a w1 2026-01-02T15:04:05Z 1ms; b …".
+func nodesLine(nodes []NodeTiming) string {
+	b := make([]byte, 0, 100*len(nodes))
+	for i, n := range nodes {
+		if i > 0 {
+			b = append(b, "; "...)
+		}
+		b = append(append(append(b, n.Node...), ' '), n.Worker...)
+		b = n.Started.UTC().AppendFormat(append(b, ' '), time.RFC3339Nano)
+		b = append(append(b, ' '), n.Took.String()...)
+	}
+	return string(b)
+}
+
+// readNodes reads what nodesLine wrote. Timings are advice: what can't be read
+// is left out.
+func readNodes(line string) []NodeTiming {
+	if line == "" {
+		return nil
+	}
+	nodes := make([]NodeTiming, 0, 1+strings.Count(line, ";"))
+	for part := range strings.SplitSeq(line, "; ") {
+		fields := strings.Split(part, " ")
+		if len(fields) != 4 {
+			continue
+		}
+		n := NodeTiming{Node: fields[0], Worker: fields[1]}
+		n.Started, _ = time.Parse(time.RFC3339Nano, fields[2])
+		n.Took, _ = time.ParseDuration(fields[3])
+		nodes = append(nodes, n)
+	}
+	return nodes
 }
 
 // readInfo reads what info wrote; what can't be read stays zero.
@@ -131,11 +163,7 @@ func DecodeResult(h Header, body []byte) (r Result, ok bool) {
 	}
 	r = Result{Status: Status(status)}
 	r.readInfo(First(h, HeaderInfo))
-	if nodes := First(h, HeaderNodes); nodes != "" {
-		if err := json.Unmarshal([]byte(nodes), &r.Nodes); err != nil {
-			r.Nodes = nil // timings are advice: a result is good without them
-		}
-	}
+	r.Nodes = readNodes(First(h, HeaderNodes))
 	if r.Status == StatusOK {
 		r.Value = Value{Body: body, Type: First(h, HeaderType)}
 		return r, true

@@ -27,7 +27,7 @@ const (
 	HeaderError    = "Cb-Error"    // the Kind of a failure, as a number
 	HeaderWorker   = "Cb-Worker"   // of a dead letter: who ran it
 	HeaderAttempts = "Cb-Attempts" // of a dead letter: deliveries in all
-	HeaderNodes    = "Cb-Nodes"    // of a DAG's result: JSON []NodeTiming
+	HeaderNodes    = "Cb-Nodes"    // of a DAG's result: node, worker, started and took of each
 	HeaderLevel    = "Cb-Level"    // consistency level asked for
 	HeaderType     = "Content-Type"
 
