@@ -16,9 +16,10 @@ import (
 // then handed out again. Finish itself doesn't wait.
 //
 // A caller of this library listens to where its result is stored, so one message
-// does both; another gets a copy at its reply inbox. On a cluster a caller may
-// hear of a result an instant before a majority has it; should the worker die in
-// that instant the run is repeated, with the same effects.
+// does both; another gets a copy at its reply inbox. The server delivers and
+// stores side by side, so a caller may hear of a result an instant before it is
+// stored; should the server die in that instant the run is repeated, with the
+// same effects on the state, which was stored before.
 func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error)) {
 	b := d.b
 	h, body := r.Encode()
