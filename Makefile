@@ -46,4 +46,4 @@ check: tidy lint test ## What CI runs: tidy, lint and test, on a clean tree
 	@dirty=$$(git status --porcelain); if [ -n "$$dirty" ]; then echo "the tree is dirty:"; echo "$$dirty"; exit 1; fi
 
 nats: ## Run the plain nats CLI (ARGS="kv ls")
-	go run $(NATS_CLI) $(ARGS)
+	@go run $(NATS_CLI) $(ARGS)
