@@ -6,6 +6,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
 )
 
 type callOptions struct {
@@ -21,7 +22,8 @@ type CallOption func(*callOptions)
 // whether it has called may safely call again. Letters, digits and "-_=/.".
 func WithRunID(id RunID) CallOption { return func(o *callOptions) { o.run = id } }
 
-// WithLevel asks for a consistency level other than the function's or DAG's own.
+// WithLevel asks for a consistency level. Only "lww" is served so far; a call
+// that asks for another fails with ErrBadArgument.
 func WithLevel(level string) CallOption { return func(o *callOptions) { o.level = level } }
 
 // With returns a client on the same connection whose calls have the options.
@@ -129,6 +131,9 @@ func RefIn(namespace, key string) Reference { return Reference{Key: key, Namespa
 
 func (c *Client) newCall(name string, args []any) (wire.Call, error) {
 	if err := wire.CheckName("function", name); err != nil {
+		return wire.Call{}, err
+	}
+	if err := consistency.Check(c.call.level); err != nil {
 		return wire.Call{}, err
 	}
 	v, err := wire.Args(args...)

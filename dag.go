@@ -6,6 +6,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 )
 
@@ -28,6 +29,9 @@ func ParseGraph(data []byte) (*Graph, error) { return dagengine.Parse(data) }
 func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
 	plan, err := dagengine.Compile(g)
 	if err != nil {
+		return err
+	}
+	if err := consistency.Check(g.Level); err != nil {
 		return err
 	}
 	known, err := c.broker.Functions(ctx)

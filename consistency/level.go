@@ -62,6 +62,16 @@ func ParseLevel(name string) (Level, error) {
 	}
 }
 
+// Check returns an error of wire.KindBadArgument unless the name is that of a
+// level that is served; no name is.
+func Check(name string) error {
+	l, err := ParseLevel(name)
+	if err != nil {
+		return err
+	}
+	return Served(l)
+}
+
 // Served returns an error of wire.KindBadArgument if sessions of the level
 // can't be had. So far only LWW is served: a stronger promise is refused, not
 // silently weakened.

@@ -18,6 +18,9 @@ const (
 	MaxNodes  = 1000
 	MaxEdges  = 10000
 	MaxInputs = 256 // of one node: edges and constants
+	// MaxAttempts of one node: a worker buries a call that is handed out much
+	// more often, since it may be bringing workers down.
+	MaxAttempts = 30
 )
 
 // Validate reports everything that is wrong with the graph at once, joined and
@@ -112,6 +115,9 @@ func (p *problems) nodes(g *Graph) {
 		}
 		if n.Attempts < 0 {
 			p.add(n.Name, "attempts can't be negative")
+		}
+		if n.Attempts > MaxAttempts {
+			p.add(n.Name, "%d attempts are more than %d", n.Attempts, MaxAttempts)
 		}
 		for place, c := range n.With {
 			if !json.Valid(c) || !utf8.Valid(c) {

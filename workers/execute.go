@@ -70,6 +70,9 @@ func (j *job) execute() (Outcome, error) {
 			Msg: fmt.Sprintf("handed out %d times without an answer: it may be bringing its worker down", j.call.Attempt-1),
 		}
 	}
+	if err := consistency.Check(j.call.Level); err != nil {
+		return Outcome{}, err
+	}
 	args, err := j.w.values.Unpack(j.ctx, j.call.Args)
 	if err != nil {
 		return Outcome{}, err
@@ -87,8 +90,10 @@ func (j *job) execute() (Outcome, error) {
 }
 
 // crashes is how often a call may be handed out beyond its attempts: a worker
-// that dies under a call says nothing, so those deliveries only show here.
-const crashes = 16
+// that dies under a call says nothing, so those deliveries only show here. So do
+// those that storage or a missing function sent back, whose waits grow to
+// waitAtMost: it takes a quarter of an hour of them to get here.
+const crashes = 36
 
 // Hosts says whether the worker hosts the function.
 func (j *job) Hosts(function string) bool { return j.w.Hosts(function) }

@@ -8,11 +8,18 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// How long a call waits for another worker when this one can't serve it.
+// How long a call waits, the first time, for another worker or for the storage;
+// each time that it is handed out doubles it.
 const (
 	waitForHost    = 250 * time.Millisecond
 	waitForStorage = time.Second
+	waitAtMost     = 30 * time.Second
 )
+
+// longer is the wait at the job's attempt.
+func (j *job) longer(wait time.Duration) time.Duration {
+	return min(wait<<min(j.call.Attempt-1, 10), waitAtMost)
+}
 
 // notHostedError is what a worker says of a function of its pool that it does not
 // have: during a rolling deployment, the others do.
@@ -21,7 +28,7 @@ type notHostedError struct{ function string }
 func (e *notHostedError) Error() string { return "this worker does not host " + e.function }
 
 // storageError marks a failure that is not the function's: the call is handed
-// out again until the storage is back, and never buried for it.
+// out again, with growing waits, until the storage is back.
 type storageError struct{ err error }
 
 func (e *storageError) Error() string { return "store writes: " + e.err.Error() }
@@ -37,7 +44,7 @@ func (j *job) finish(r *wire.Result) {
 	j.d.Finish(context.Background(), r, func(err error) {
 		if err != nil {
 			j.w.observe.unsettled(j, err)
-			j.nak(waitForStorage)
+			j.nak(j.longer(waitForStorage))
 		}
 		j.w.settled(j)
 	})
@@ -64,15 +71,15 @@ func (j *job) fail(err error) {
 	var storage *storageError
 	switch {
 	case errors.As(err, &missing):
-		j.again(waitForHost, err)
+		j.again(j.longer(waitForHost), err)
 		return
 	case errors.As(err, &storage), wire.KindOf(err) == wire.KindUnavailable, wire.KindOf(err) == wire.KindBusy:
-		j.again(waitForStorage, err)
+		j.again(j.longer(waitForStorage), err)
 		return
 	}
 	e, known := errors.AsType[*wire.Error](err)
 	if !known { // a function's failure always is one: this is the platform's
-		j.again(waitForStorage, err)
+		j.again(j.longer(waitForStorage), err)
 		return
 	}
 	if e.Kind.Retry() && j.call.Attempt < j.limits.Attempts {
@@ -80,7 +87,7 @@ func (j *job) fail(err error) {
 		return
 	}
 	if err := j.d.Bury(context.Background(), e); err != nil {
-		j.again(waitForStorage, err)
+		j.again(j.longer(waitForStorage), err)
 		return
 	}
 	j.w.observe.buried(j, e)

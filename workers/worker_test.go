@@ -166,7 +166,7 @@ func TestFailures(t *testing.T) {
 			return wire.Value{}, ctx.Err()
 		}, "finish", wire.KindTimeout},
 		{"another function's missing server is this one's failure", 3, wire.Function{}, fails(&wire.Error{Kind: wire.KindUnavailable}), "finish", wire.KindFunction},
-		{"handed out too often", 20, wire.Function{}, fails(nil), "finish", wire.KindCrashed},
+		{"handed out too often", 40, wire.Function{}, fails(nil), "finish", wire.KindCrashed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
@@ -218,15 +218,16 @@ func TestTimeoutStopsWaitingForOneThatDoesNotListen(t *testing.T) {
 	}
 }
 
-func TestStorageFailureIsRetriedForEver(t *testing.T) {
+func TestStorageFailureIsRetriedWithGrowingWaits(t *testing.T) {
 	r := newRig(t)
 	r.host(wire.Function{Name: "f", Attempts: 1}, func(ctx context.Context, c *runtime.Call) (wire.Value, error) {
 		return wire.Value{}, c.State.Put(ctx, "", "k", wire.Value{Body: []byte("1")})
 	})
+	waits := []string{"nak 1s", "nak 2s", "nak 4s", "nak 8s", "nak 16s", "nak 30s", "nak 30s", "nak 30s", "nak 30s"}
 	for attempt := 1; attempt < 10; attempt++ {
 		r.bucket.Fault(func(latticetest.Op) latticetest.Outcome { return latticetest.Fails })
 		d := newDelivery()
-		if end := r.take(t, wire.Call{Name: "f", Attempt: attempt}, d); end != "nak 1s" || d.buried != nil {
+		if end := r.take(t, wire.Call{Name: "f", Attempt: attempt}, d); end != waits[attempt-1] || d.buried != nil {
 			t.Fatalf("attempt %d ended with %q, buried %v, want another attempt", attempt, end, d.buried)
 		}
 	}
@@ -259,7 +260,7 @@ func TestNotHostedGoesToAnotherWorker(t *testing.T) {
 		return Outcome{}, err
 	}
 	d := newDelivery()
-	if end := r.take(t, wire.Call{Name: "dag", Node: "n", Attempt: 9}, d); end != "nak 250ms" || d.buried != nil {
+	if end := r.take(t, wire.Call{Name: "dag", Node: "n", Attempt: 9}, d); end != "nak 30s" || d.buried != nil {
 		t.Errorf("ended with %q, buried %v", end, d.buried)
 	}
 }

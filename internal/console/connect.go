@@ -124,16 +124,21 @@ func redact(err error) error {
 	if !ok {
 		return err
 	}
-	urls := strings.Split(e.Name, ",")
+	shown := *e
+	shown.Name = withoutUser(e.Name)
+	return &shown
+}
+
+// withoutUser takes user, password and token out of NATS URLs.
+func withoutUser(list string) string {
+	urls := strings.Split(list, ",")
 	for i, one := range urls {
 		if u, err := url.Parse(one); err == nil && u.User != nil {
 			u.User = nil
 			urls[i] = u.String()
 		}
 	}
-	shown := *e
-	shown.Name = strings.Join(urls, ",")
-	return &shown
+	return strings.Join(urls, ",")
 }
 
 func first(values ...string) string {

@@ -205,5 +205,6 @@ func (c *console) whereFlags(url string) (ours, natsCLI string) {
 	if url == defaultURL || url == "" {
 		return "", ""
 	}
+	url = withoutUser(url)
 	return " --nats " + url, " --server " + url
 }
