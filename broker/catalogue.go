@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -184,46 +183,11 @@ func (c *Catalogue) Entries() []Entry {
 // Near returns up to three names that somebody who wrote name may have meant,
 // the likeliest first.
 func (c *Catalogue) Near(name string) []string {
-	type candidate struct {
-		name string
-		far  int
-	}
-	var near []candidate
-	most := max(1, (len(name)+2)/3)
-	for _, e := range c.Entries() {
-		if far := distance(strings.ToLower(name), strings.ToLower(e.Name), most); far <= most {
-			near = append(near, candidate{e.Name, far})
-		}
-	}
-	slices.SortStableFunc(near, func(x, y candidate) int { return cmp.Compare(x.far, y.far) })
-	names := make([]string, 0, 3)
-	for _, c := range near[:min(len(near), 3)] {
-		names = append(names, c.name)
-	}
-	return names
-}
-
-// distance returns how many letters must be changed, added or dropped to make
-// one name of the other (Levenshtein), or something over most.
-func distance(x, y string, most int) int {
-	if d := len(x) - len(y); d > most || -d > most {
-		return most + 1
-	}
-	row := make([]int, len(y)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(x) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(y) {
-			change := diagonal
-			if x[i] != y[j] {
-				change++
+	return wire.Near(name, func(yield func(string) bool) {
+		for _, e := range c.Entries() {
+			if !yield(e.Name) {
+				return
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
 		}
-	}
-	return row[len(y)]
+	})
 }

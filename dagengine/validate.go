@@ -222,39 +222,9 @@ func (p problems) didYouMean(name string, known []string) string {
 	if len(p) >= 20 {
 		return ""
 	}
-	best, least := "", max(2, len(name)/3)+1
-	for _, k := range known {
-		if longer := len(k) - len(name); longer > least || -longer > least {
-			continue // the lengths alone are too far apart
-		}
-		d := distance(name, k)
-		if d < max(len(name), len(k)) && (d < least || d == least && best != "" && k < best) {
-			best, least = k, d
-		}
-	}
-	if best == "" {
+	near := wire.Near(name, slices.Values(known))
+	if len(near) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// distance is how many bytes must be put in, taken out or replaced to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return fmt.Sprintf("; did you mean %q?", near[0])
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,4 +171,13 @@ func FuzzResolve(f *testing.F) {
 			t.Errorf("Resolve(%s) = %s, which is not JSON", body, got.Body)
 		}
 	})
+}
+
+func TestNear(t *testing.T) {
+	known := slices.Values([]string{"square", "sum", "increment", "squares", "echo"})
+	for name, want := range map[string]string{"squaer": "square,squares", "Square": "square,squares", "sun": "sum", "incremnt": "increment", "nothinglikeit": ""} {
+		if got := strings.Join(Near(name, known), ","); got != want {
+			t.Errorf("Near(%q) = %s, want %s", name, got, want)
+		}
+	}
 }
