@@ -161,10 +161,15 @@ func (j *job) Flush(ctx context.Context) error {
 	if j.session == nil {
 		return nil
 	}
-	if err := j.session.Flush(ctx); err != nil {
+	err := j.session.Flush(ctx)
+	switch kind := wire.KindOf(err); {
+	case err == nil:
+		return nil
+	case kind == 0, kind == wire.KindUnavailable, kind == wire.KindBusy, kind == wire.KindTimeout:
 		return &storageError{err}
+	default: // too large, or of another kind than the key holds: the function's own doing
+		return err
 	}
-	return nil
 }
 
 // open gives the job its session, or moves it on to the next node.

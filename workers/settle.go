@@ -42,6 +42,10 @@ func (j *job) finish(r *wire.Result) {
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
 	}
 	j.d.Finish(context.Background(), r, func(err error) {
+		if r.Status == wire.StatusOK && wire.KindOf(err) == wire.KindTooLarge {
+			j.fail(err) // no attempt will make it smaller
+			return
+		}
 		if err != nil {
 			j.w.observe.unsettled(j, err)
 			j.nak(j.longer(waitForStorage))

@@ -106,6 +106,7 @@ type Worker struct {
 	dags      map[string]*counters // of the runs that ended here
 	idle      chan struct{}        // closed when draining and no job is left
 	draining  bool
+	ended     bool
 }
 
 type hosted struct {
@@ -174,6 +175,9 @@ func (w *Worker) Run(ctx context.Context) error {
 			stop = nil
 			w.drain()
 		case <-w.idle:
+			w.mu.Lock()
+			w.ended = true
+			w.mu.Unlock()
 			close(w.spare)
 			w.observe.drained(w)
 			return nil
@@ -184,12 +188,17 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // Take runs a call on a goroutine of its own. release is called once, when its
-// slot is free again; the call may not be settled yet by then. Take must not be
-// called once Run has returned.
+// slot is free again; the call may not be settled yet by then. A call that comes
+// after Run has returned is left to be handed out to another worker.
 func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel}
 	w.mu.Lock()
+	if w.ended {
+		w.mu.Unlock()
+		release()
+		return
+	}
 	w.jobs[j] = struct{}{}
 	_, dead := w.cancelled[call.Run]
 	w.mu.Unlock()

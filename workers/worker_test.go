@@ -59,6 +59,7 @@ func (g *fakeGraphs) Run(ctx context.Context, call wire.Call, host Host) (Outcom
 // delivery records what became of a call.
 type delivery struct {
 	failFinish, failBury error
+	tooLarge             error // what storing a result that is no failure returns
 
 	mu     sync.Mutex
 	beats  chan struct{}
@@ -78,6 +79,10 @@ func (d *delivery) Nak(wait time.Duration) error { d.ended <- "nak " + wait.Stri
 func (d *delivery) InProgress() error { d.beats <- struct{}{}; return nil }
 
 func (d *delivery) Finish(_ context.Context, r *wire.Result, then func(error)) {
+	if d.tooLarge != nil && r.Status == wire.StatusOK {
+		then(d.tooLarge)
+		return
+	}
 	d.mu.Lock()
 	d.result = r
 	d.mu.Unlock()
@@ -250,6 +255,45 @@ func TestUnstoredEndingsAreRetried(t *testing.T) {
 	unburied.failBury = errors.New("disk full")
 	if end := r.take(t, wire.Call{Name: "bad"}, unburied); end != "nak 1s" || unburied.result != nil {
 		t.Errorf("a dead letter that was not stored ended with %q, result %v", end, unburied.result)
+	}
+}
+
+func TestResultThatIsTooLargeIsTheFunctionsFailure(t *testing.T) {
+	r := newRig(t)
+	r.host(wire.Function{Name: "f"}, fails(nil))
+	d := newDelivery()
+	d.tooLarge = &wire.Error{Kind: wire.KindTooLarge, Msg: "65 MiB, 64 at most"}
+	if end := r.take(t, wire.Call{Name: "f"}, d); end != "finish" || wire.KindOf(d.buried) != wire.KindTooLarge || d.result.Status != wire.StatusFailed {
+		t.Errorf("ended with %q, buried with %v, result %+v", end, d.buried, d.result)
+	}
+}
+
+func TestWriteOfAnotherKindIsTheFunctionsFailure(t *testing.T) {
+	r := newRig(t)
+	if err := r.store.Merge(t.Context(), "k", kvlattice.NewSet()); err != nil {
+		t.Fatal(err)
+	}
+	r.host(wire.Function{Name: "f"}, func(ctx context.Context, c *runtime.Call) (wire.Value, error) {
+		return wire.Value{}, c.State.AddCounter(ctx, "", "k", 1)
+	})
+	d := newDelivery()
+	if end := r.take(t, wire.Call{Name: "f"}, d); end != "finish" || wire.KindOf(d.buried) != wire.KindLattice {
+		t.Errorf("ended with %q, buried with %v", end, d.buried)
+	}
+}
+
+func TestCallAfterTheEndIsLeftToOthers(t *testing.T) {
+	r := newRig(t)
+	r.host(wire.Function{Name: "f"}, fails(nil))
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := r.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	d, released := newDelivery(), false
+	r.Take(wire.Call{Name: "f", Run: "x", Attempt: 1}, d, func() { released = true })
+	if !released || len(d.ended) != 0 {
+		t.Errorf("released: %v, ended: %d", released, len(d.ended))
 	}
 }
 
