@@ -76,6 +76,38 @@ func TestCallIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
+// A caller that went without an acknowledgement hears of a full backlog too.
+func TestFullBacklogIsHeardWithoutAnAcknowledgement(t *testing.T) {
+	p := newPlatform(t)
+	b, err := Connect(t.Context(), Config{Server: p.server, Topology: Topology{CallsBytes: 64 << 10}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	if err := b.RegisterFunctions(t.Context(), []wire.Function{{Name: "echo", Pool: "small"}}); err != nil {
+		t.Fatal(err)
+	}
+	call := wire.Call{Name: "echo", Args: wire.Value{Body: make([]byte, 8<<10), Type: "application/octet-stream"}}
+	for err == nil {
+		err = b.Dispatch(t.Context(), wire.Call{Name: "echo", Run: wire.NewRunID(), Args: call.Args})
+	}
+	if wire.KindOf(err) != wire.KindBusy {
+		t.Fatalf("filling the backlog ended with %v", err)
+	}
+	b.known.add(CallSubject("echo")) // as if the last one had been stored
+	pending, err := b.start(t.Context(), call, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pending.Close()
+	if !pending.quiet {
+		t.Fatal("the call asked for an acknowledgement")
+	}
+	if _, err := pending.Wait(t.Context()); wire.KindOf(err) != wire.KindBusy || !strings.Contains(err.Error(), "add workers") {
+		t.Errorf("waiting ended with %v, want that the backlog is full", err)
+	}
+}
+
 func TestReplyGoesToInboxesOnly(t *testing.T) {
 	p := newPlatform(t)
 	p.register("echo")
