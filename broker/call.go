@@ -21,7 +21,7 @@ const (
 	lookFirst   = 5 * time.Millisecond
 	// askAgain is how long callers that wait anyway go without asking for an
 	// acknowledgement after their subject was last heard to be stored. Acknowledging
-	// costs about a quarter of a call. Should a call be refused within that time
+	// costs up to a quarter of the throughput. Should a call be refused within that time
 	// (the backlog became full), its caller hears of it after resendAfter.
 	askAgain = 100 * time.Millisecond
 	// dedupSafe is how long after the first try the same call may be sent
