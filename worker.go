@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -50,7 +51,7 @@ func NewWorker(c *Client, opts ...WorkerOption) *Worker {
 	w := &Worker{client: c, ready: make(chan struct{})}
 	w.cfg = deployments.WorkerConfig{
 		Pool: broker.DefaultPool, Namespace: broker.DefaultNamespace, Log: c.log,
-		Ready: func() { close(w.ready) },
+		Ready: sync.OnceFunc(func() { close(w.ready) }),
 	}
 	for _, opt := range opts {
 		opt(&w.cfg)

@@ -121,10 +121,13 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 		case <-enough:
 			return wire.Result{}, nil
 		case r := <-p.result:
-			p.result <- r // for the next who waits
+			select {
+			case p.result <- r: // for the next who waits
+			default:
+			}
 			return p.b.unpackResult(ctx, r)
 		case err := <-p.failed:
-			p.failed <- err
+			p.fail(err)
 			return wire.Result{}, err
 		case <-ctx.Done():
 			return wire.Result{}, p.gaveUp(ctx)
@@ -142,6 +145,10 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 		if r, ok := p.again(ctx); ok {
 			return p.b.unpackResult(ctx, r)
 		}
+		if !p.stored.Load() && time.Since(p.began) > dedupSafe+p.b.timeout {
+			p.b.known.forget(p.msg.Subject) // it may be gone: the next call is told at once
+			return wire.Result{}, &wire.Error{Op: "call", Name: strings.TrimPrefix(p.msg.Subject, subjectCall), Kind: wire.KindUnavailable, Msg: "not acknowledged within " + dedupSafe.String() + "; it may run yet, as " + string(p.Run)}
+		}
 	}
 }
 
@@ -151,7 +158,9 @@ func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
 	if r, err := p.b.storedResult(ctx, p.Run); err == nil {
 		return r, true
 	}
-	if !p.stored.Load() && time.Since(p.began) < dedupSafe {
+	// Not while disconnected: the client would keep it, and send it when the
+	// stream may have forgotten the first. The reconnect comes back here.
+	if !p.stored.Load() && time.Since(p.began) < dedupSafe && p.b.nc.IsConnected() {
 		p.quiet, p.msg.Reply = false, p.inbox
 		if err := p.b.nc.PublishMsg(p.msg); err != nil {
 			p.b.observe.resendFailed(p.msg.Subject, err)
@@ -187,7 +196,7 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		case p.result <- r:
 		default: // a repeated reply
 		}
-		return true
+		return false
 	}
 	_, duplicate, err := parsePubAck(msg)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -163,15 +164,21 @@ func (m *mux) sweep() {
 // publish sends a message to a stream and calls then once, with the stream's
 // acknowledgement or the reason why there is none. It does not block.
 func (m *mux) publish(msg *nats.Msg, then func(seq uint64, err error)) {
+	var told atomic.Bool // an acknowledgement and the end of its time may meet
+	once := func(seq uint64, err error) {
+		if told.CompareAndSwap(false, true) {
+			then(seq, err)
+		}
+	}
 	reply, id := m.open(m.timeout, func(ack *nats.Msg) bool {
 		seq, _, err := parsePubAck(ack)
-		then(seq, err)
+		once(seq, err)
 		return false
 	})
 	msg.Reply = reply
 	if err := m.nc.PublishMsg(msg); err != nil {
 		m.close(id)
-		then(0, err)
+		once(0, err)
 	}
 }
 

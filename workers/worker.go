@@ -106,7 +106,6 @@ type Worker struct {
 	dags      map[string]*counters // of the runs that ended here
 	idle      chan struct{}        // closed when draining and no job is left
 	draining  bool
-	ended     bool
 }
 
 type hosted struct {
@@ -175,9 +174,6 @@ func (w *Worker) Run(ctx context.Context) error {
 			stop = nil
 			w.drain()
 		case <-w.idle:
-			w.mu.Lock()
-			w.ended = true
-			w.mu.Unlock()
 			close(w.spare)
 			w.observe.drained(w)
 			return nil
@@ -194,10 +190,12 @@ func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel}
 	w.mu.Lock()
-	if w.ended {
+	select {
+	case <-w.idle: // closed under this lock, once nothing is in hand
 		w.mu.Unlock()
 		release()
 		return
+	default:
 	}
 	w.jobs[j] = struct{}{}
 	_, dead := w.cancelled[call.Run]
