@@ -72,7 +72,13 @@ func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
 	if chunked {
 		setHeader(h, wire.HeaderChunks, "1")
 	}
-	_, err = d.b.put(ctx, &nats.Msg{Subject: subjectDead + c.Name, Header: h, Data: c.Args.Body})
+	body := c.Args.Body
+	if !chunked { // with the failure beside it, it may be more than one message holds
+		if body, err = d.b.pack(ctx, h, body); err != nil {
+			return err
+		}
+	}
+	_, err = d.b.put(ctx, &nats.Msg{Subject: subjectDead + c.Name, Header: h, Data: body})
 	return apiError("bury", c.Name, err)
 }
 

@@ -66,6 +66,12 @@ func (p *plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error)
 		return p.compile(*entry.DAG)
 	}
 	rec, err := p.b.DAG(ctx, dag) // a call may be faster than the news of its DAG
+	if wire.KindOf(err) == wire.KindUnknown {
+		// A function that only newer workers of the pool have, while they roll out.
+		if _, missing := p.b.Function(ctx, dag); missing == nil {
+			return nil, workers.NotHosted(dag)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,9 @@ func (j *job) longer(wait time.Duration) time.Duration {
 // have: during a rolling deployment, the others do.
 type notHostedError struct{ function string }
 
+// NotHosted is the error of a call that another worker of the pool can run.
+func NotHosted(function string) error { return &notHostedError{function} }
+
 func (e *notHostedError) Error() string { return "this worker does not host " + e.function }
 
 // storageError marks a failure that is not the function's: the call is handed

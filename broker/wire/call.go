@@ -103,6 +103,9 @@ func (r *Result) info() string {
 func nodesLine(nodes []NodeTiming) string {
 	b := make([]byte, 0, 100*len(nodes))
 	for i, n := range nodes {
+		if len(b) > 32<<10 { // a message has room for 64 KiB of headers, and timings are advice
+			break
+		}
 		if i > 0 {
 			b = append(b, "; "...)
 		}
