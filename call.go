@@ -12,6 +12,7 @@ import (
 type callOptions struct {
 	run   RunID
 	level string
+	token *Token
 }
 
 // A CallOption changes the calls made through a client derived by With.
@@ -22,9 +23,26 @@ type CallOption func(*callOptions)
 // whether it has called may safely call again. Letters, digits and "-_=/.".
 func WithRunID(id RunID) CallOption { return func(o *callOptions) { o.run = id } }
 
-// WithLevel asks for a consistency level. Only "lww" is served so far; a call
-// that asks for another fails with ErrBadArgument.
+// The consistency levels: what a run is promised about its reads (the paper's
+// section 5). docs/consistency.md tells which to choose.
+const (
+	LWW           = string(consistency.LWW)           // the later write wins; reads may go back in time
+	Repeatable    = string(consistency.Repeatable)    // within a run, a key doesn't change but by the run itself
+	CausalKey     = string(consistency.CausalKey)     // concurrent writes of a key are kept; a key doesn't go back within a run
+	Causal        = string(consistency.Causal)        // and what is shown on a worker shows all that it depends on
+	SessionCausal = string(consistency.SessionCausal) // and so across all workers that a run touches
+)
+
+// WithLevel asks for a consistency level, one of the constants above: it takes
+// the place of the function's or DAG's own. A call that names another fails with
+// ErrBadArgument.
 func WithLevel(level string) CallOption { return func(o *callOptions) { o.level = level } }
+
+// WithToken has the calls see what the token's earlier calls have seen and
+// written, whichever worker they run on and whatever their level, and takes note
+// of what they see: reads don't go back from one call to the next, and a caller
+// reads its own writes.
+func WithToken(t *Token) CallOption { return func(o *callOptions) { o.token = t } }
 
 // With returns a client on the same connection whose calls have the options.
 func (c *Client) With(opts ...CallOption) *Client {
@@ -53,7 +71,7 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 	if err != nil {
 		return zero, err
 	}
-	return decode[R](r)
+	return decode[R](r, c.call.token)
 }
 
 // Go calls a function or DAG and returns once the call is stored: from then on
@@ -72,12 +90,12 @@ func Go[R any](ctx context.Context, c *Client, name string, args ...any) (*Futur
 		p.Close()
 		return nil, err
 	}
-	return &Future[R]{run: p.Run, broker: c.broker, pending: p}, nil
+	return &Future[R]{run: p.Run, broker: c.broker, pending: p, token: c.call.token}, nil
 }
 
 // Attach returns a future of a run that somebody else started.
 func Attach[R any](c *Client, run RunID) *Future[R] {
-	return &Future[R]{run: run, broker: c.broker}
+	return &Future[R]{run: run, broker: c.broker, token: c.call.token}
 }
 
 // A Future is the result of a run that may not have ended yet. It can be an
@@ -86,6 +104,7 @@ type Future[R any] struct {
 	run     RunID
 	broker  *broker.Broker
 	pending *broker.Pending // nil when attached
+	token   *Token
 }
 
 // Run returns the run's id, by which its result can be found later.
@@ -104,7 +123,7 @@ func (f *Future[R]) Wait(ctx context.Context) (R, error) {
 	if err != nil {
 		return zero, err
 	}
-	return decode[R](r)
+	return decode[R](r, f.token)
 }
 
 // Close stops listening for the result. The run goes on.
@@ -140,12 +159,15 @@ func (c *Client) newCall(name string, args []any) (wire.Call, error) {
 	if err != nil {
 		return wire.Call{}, err
 	}
-	return wire.Call{Name: name, Run: c.call.run, Level: c.call.level, Args: v}, nil
+	return wire.Call{Name: name, Run: c.call.run, Level: c.call.level, Past: c.call.token.String(), Args: v}, nil
 }
 
 // decode reads a result into what the caller asked for.
-func decode[R any](r wire.Result) (R, error) {
+func decode[R any](r wire.Result, token *Token) (R, error) {
 	var out R
+	if err := token.add(r.Past); err != nil {
+		return out, err
+	}
 	if r.Status != wire.StatusOK {
 		if r.Err == nil {
 			return out, &wire.Error{Op: "call", Name: r.Name, Kind: wire.KindFunction, Msg: "ended " + string(r.Status)}

@@ -57,7 +57,26 @@ func (s clientState) Put(ctx context.Context, ns, key string, v wire.Value) erro
 	if err != nil {
 		return err
 	}
-	return st.Put(ctx, key, v)
+	if err := st.Put(ctx, key, v); err != nil {
+		return err
+	}
+	return s.saw(ctx, ns, key)
+}
+
+// saw has the caller's token know what a key holds by now.
+func (s clientState) saw(ctx context.Context, ns, key string) error {
+	if s.c.call.token == nil {
+		return nil
+	}
+	st, err := s.store(ctx, ns)
+	if err != nil {
+		return err
+	}
+	v, err := st.View(ctx, key, 0)
+	if err != nil {
+		return err
+	}
+	return s.c.call.token.saw(ns, v.Rev)
 }
 
 func (s clientState) Delete(ctx context.Context, ns, key string) error {
@@ -65,7 +84,56 @@ func (s clientState) Delete(ctx context.Context, ns, key string) error {
 	if err != nil {
 		return err
 	}
-	return st.Delete(ctx, key)
+	if err := st.Delete(ctx, key); err != nil {
+		return err
+	}
+	return s.saw(ctx, ns, key)
+}
+
+func (s clientState) Versions(ctx context.Context, ns, key string) ([]wire.Value, error) {
+	l, err := s.Read(ctx, ns, key)
+	return kvlattice.VersionsOf(l), err
+}
+
+func (s clientState) Merge(ctx context.Context, ns, key string, delta kvlattice.Lattice) error {
+	st, err := s.store(ctx, ns)
+	if err != nil {
+		return err
+	}
+	rev, err := st.Merge(ctx, key, delta)
+	if err != nil || s.c.call.token == nil {
+		return err
+	}
+	return s.c.call.token.saw(ns, rev)
+}
+
+func (s clientState) Read(ctx context.Context, ns, key string) (kvlattice.Lattice, error) {
+	st, err := s.store(ctx, ns)
+	if err != nil {
+		return nil, err
+	}
+	l, rev, err := st.Read(ctx, key, 0)
+	if err != nil || s.c.call.token == nil {
+		return l, err
+	}
+	return l, s.c.call.token.saw(ns, rev)
+}
+
+func (s clientState) GetAll(ctx context.Context, ns string, keys ...string) ([]wire.Value, []bool, error) {
+	st, err := s.store(ctx, ns)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, _, err := st.ReadAll(ctx, keys, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	values, found := make([]wire.Value, len(keys)), make([]bool, len(keys))
+	for i, l := range all {
+		v := kvlattice.ViewOf(l, 0)
+		values[i], found[i] = v.Value, v.Found
+	}
+	return values, found, nil
 }
 
 type counterKey struct{ ns, key string }
@@ -79,10 +147,6 @@ type tally struct {
 }
 
 func (s clientState) AddCounter(ctx context.Context, ns, key string, delta int64) error {
-	st, err := s.store(ctx, ns)
-	if err != nil {
-		return err
-	}
 	s.c.mu.Lock()
 	t := s.c.counters[counterKey{ns, key}]
 	t = tally{t.n + 1, t.total + delta}
@@ -90,40 +154,28 @@ func (s clientState) AddCounter(ctx context.Context, ns, key string, delta int64
 	s.c.mu.Unlock()
 	sum := kvlattice.NewCounter()
 	sum.AddTotal(s.c.writer, t.n, t.total)
-	return st.Merge(ctx, key, sum)
+	return s.Merge(ctx, ns, key, sum)
 }
 
 func (s clientState) Counter(ctx context.Context, ns, key string) (int64, error) {
-	st, err := s.store(ctx, ns)
-	if err != nil {
-		return 0, err
-	}
 	var total int64
-	err = view(ctx, st, key, func(c *kvlattice.Counter) { total = c.Total() })
+	err := view(ctx, s, ns, key, func(c *kvlattice.Counter) { total = c.Total() })
 	return total, err
 }
 
 func (s clientState) AddSet(ctx context.Context, ns, key string, elements ...json.RawMessage) error {
-	st, err := s.store(ctx, ns)
-	if err != nil {
-		return err
-	}
 	set := kvlattice.NewSet()
 	for _, e := range elements {
 		if _, err := set.Add(e); err != nil {
 			return err
 		}
 	}
-	return st.Merge(ctx, key, set)
+	return s.Merge(ctx, ns, key, set)
 }
 
 func (s clientState) Set(ctx context.Context, ns, key string) ([]json.RawMessage, error) {
-	st, err := s.store(ctx, ns)
-	if err != nil {
-		return nil, err
-	}
 	var out []json.RawMessage
-	err = view(ctx, st, key, func(set *kvlattice.Set) {
+	err := view(ctx, s, ns, key, func(set *kvlattice.Set) {
 		for e := range set.All() {
 			out = append(out, e)
 		}
@@ -132,8 +184,8 @@ func (s clientState) Set(ctx context.Context, ns, key string) ([]json.RawMessage
 }
 
 // view shows fn the lattice of a key if it is an L, and nothing if there is none.
-func view[L kvlattice.Lattice](ctx context.Context, st *kvlattice.Store, key string, fn func(L)) error {
-	l, err := st.Read(ctx, key)
+func view[L kvlattice.Lattice](ctx context.Context, s clientState, ns, key string, fn func(L)) error {
+	l, err := s.Read(ctx, ns, key)
 	if err != nil || l == nil {
 		return err
 	}

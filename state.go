@@ -28,8 +28,22 @@ func (s *State) Get(ctx context.Context, key string) (Value, bool, error) {
 	return s.in.Get(ctx, s.ns, key)
 }
 
-// Put sets a key: the last writer wins. v is anything that encodes as JSON, or
-// a Value.
+// Versions returns all values of a key that no other has replaced, the one that
+// Get returns first. There is more than one after concurrent writes at a causal
+// level; a Put then replaces those that the run was shown.
+func (s *State) Versions(ctx context.Context, key string) ([]Value, error) {
+	return s.in.Versions(ctx, s.ns, key)
+}
+
+// GetAll returns the values of several keys as they are at one moment, and which
+// of them have one: of what a Transactional function wrote together, all or
+// nothing. It asks the server. ErrTooLarge if they are over a thousand.
+func (s *State) GetAll(ctx context.Context, keys ...string) (values []Value, found []bool, err error) {
+	return s.in.GetAll(ctx, s.ns, keys...)
+}
+
+// Put sets a key. v is anything that encodes as JSON, or a Value. Of concurrent
+// writes the last one wins, or at the causal levels they stand beside each other.
 func (s *State) Put(ctx context.Context, key string, v any) error {
 	value, err := wire.JSON(v)
 	if err != nil {

@@ -83,6 +83,18 @@ func Attempts(n int) FunctionOption { return func(f *wire.Function) { f.Attempts
 // 30 s. Default 100 ms.
 func Backoff(d time.Duration) FunctionOption { return func(f *wire.Function) { f.Backoff = d } }
 
+// AtLevel is the consistency level of calls of the function that name none, and
+// are not part of a DAG: one of LWW (the default), Repeatable, CausalKey, Causal
+// and SessionCausal.
+func AtLevel(level string) FunctionOption { return func(f *wire.Function) { f.Level = level } }
+
+// Transactional has all that one execution of the function writes stored at once
+// or not at all, and once: an execution that is repeated after a crash finds that
+// it has committed, and its result is that of the first. It may write to the
+// worker's own namespace only, and at most 999 keys. The record of a commit is
+// kept for an hour. On one server a commit takes some milliseconds.
+func Transactional() FunctionOption { return func(f *wire.Function) { f.Transactional = true } }
+
 // About is a line of description for people.
 func About(text string) FunctionOption { return func(f *wire.Function) { f.About = text } }
 

@@ -131,6 +131,9 @@ func write(out io.Writer, rows []Row, asJSON bool) error {
 
 // micros shows three digits of what is short, and tenths of the rest.
 func micros(v float64) string {
+	if v == 0 { // not measured
+		return ""
+	}
 	if v < 1 {
 		return number(v, 3)
 	}

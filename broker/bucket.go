@@ -39,6 +39,8 @@ type Bucket struct {
 	mu       sync.Mutex // guards what follows
 	followed map[string]follow
 	again    <-chan struct{} // closed at a reconnect that no listener was told of
+	// reconnects is how many of them a listener was told of.
+	reconnects uint64
 }
 
 var (
@@ -53,7 +55,8 @@ func (b *Broker) OpenBucket(ctx context.Context, ns string) (*Bucket, error) {
 	}
 	return &Bucket{
 		b: b, ns: ns, stream: bucketStream(ns), large: large{grace: chunksGrace},
-		updates: make(chan *nats.Msg, feedQueue), followed: make(map[string]follow), again: b.epoch(),
+		updates: make(chan *nats.Msg, feedQueue), followed: make(map[string]follow),
+		again: b.epoch(), reconnects: b.nc.Stats().Reconnects,
 	}, nil
 }
 
@@ -61,9 +64,9 @@ func (b *Broker) OpenBucket(ctx context.Context, ns string) (*Bucket, error) {
 // under its hands.
 const readTries = 8
 
-// Read returns a snapshot of the key: one request, and one moment of one
-// replica.
-func (k *Bucket) Read(ctx context.Context, key string) (kvlattice.Snapshot, error) {
+// Read returns a snapshot of the key with every write of it up to sequence
+// after: one request, and one moment of one replica that has come that far.
+func (k *Bucket) Read(ctx context.Context, key string, after uint64) (kvlattice.Snapshot, error) {
 	escaped, err := kvlattice.EscapeKey(key)
 	if err != nil {
 		return kvlattice.Snapshot{}, err
@@ -71,9 +74,15 @@ func (k *Bucket) Read(ctx context.Context, key string) (kvlattice.Snapshot, erro
 	base := bucketSubject(k.ns, escaped)
 	for range readTries {
 		var msgs []*nats.Msg
-		msgs, err = k.b.lastMulti(ctx, k.stream, []string{base, kvlattice.SlotKey(base, "*")}, 0)
-		if errors.Is(err, errTooMany) {
+		var upTo uint64
+		msgs, upTo, err = k.b.lastAsOf(ctx, k.stream, []string{base, kvlattice.SlotKey(base, "*")}, after)
+		switch {
+		case errors.Is(err, errTooMany):
 			msgs, err = k.readPages(ctx, base)
+		case errors.Is(err, errNothing):
+			if err = k.absent(ctx, base); errors.Is(err, errMoved) {
+				continue // the leader has it: another replica will
+			}
 		}
 		if err != nil {
 			break
@@ -83,6 +92,7 @@ func (k *Bucket) Read(ctx context.Context, key string) (kvlattice.Snapshot, erro
 			if err != nil {
 				break
 			}
+			snap.AsOf = max(upTo, after)
 			return snap, nil
 		} // else a large value was replaced, and its chunks purged, since we read of it
 	}
@@ -129,12 +139,34 @@ func (k *Bucket) readPages(ctx context.Context, base string) ([]*nats.Msg, error
 	return nil, &wire.Error{Kind: wire.KindBusy, Msg: "its base is replaced faster than its slots can be read"}
 }
 
+// absent returns nil if the stream's leader has nothing of a key, else errMoved.
+func (k *Bucket) absent(ctx context.Context, base string) error {
+	seq, err := k.lastSeq(ctx, base)
+	if err == nil && seq == 0 {
+		seq, err = k.leaderSeq(ctx, getMsg{Seq: 1, Next: kvlattice.SlotKey(base, "*")})
+	}
+	if err == nil && seq != 0 {
+		return errMoved
+	}
+	return err
+}
+
 // lastSeq asks the stream's leader for the sequence of a subject's last
 // message, 0 if there is none.
 func (k *Bucket) lastSeq(ctx context.Context, subject string) (uint64, error) {
-	body, err := json.Marshal(struct {
-		Last string `json:"last_by_subj"`
-	}{subject})
+	return k.leaderSeq(ctx, getMsg{Last: subject})
+}
+
+// A getMsg asks for the last message of a subject, or the next one from a
+// sequence on, wildcards allowed.
+type getMsg struct {
+	Last string `json:"last_by_subj,omitempty"`
+	Seq  uint64 `json:"seq,omitempty"`
+	Next string `json:"next_by_subj,omitempty"`
+}
+
+func (k *Bucket) leaderSeq(ctx context.Context, what getMsg) (uint64, error) {
+	body, err := json.Marshal(what)
 	if err != nil {
 		return 0, err
 	}

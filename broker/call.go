@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -238,9 +239,12 @@ func (p *Pending) fail(err error) {
 // Dispatch publishes a call and returns once it is stored. The stream drops it
 // when it has one for the same run and node already.
 func (b *Broker) Dispatch(ctx context.Context, call wire.Call) error {
-	id := string(call.Run)
-	if call.Node != "" {
+	id := string(call.RunState())
+	switch {
+	case call.Node != "":
 		id += "/" + call.Node
+	case call.Epoch > 0:
+		id += "/again"
 	}
 	msg, err := b.callMsg(ctx, &call, id)
 	if err != nil {
@@ -258,9 +262,15 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 	if call.Reply != "" {
 		h[wire.HeaderReply] = []string{call.Reply}
 	}
-	if call.Node != "" {
+	if call.Node != "" || call.Epoch > 0 {
 		h[wire.HeaderOf] = []string{string(call.Run)}
 		h[wire.HeaderDAG] = []string{call.DAG}
+	}
+	if call.Epoch > 0 {
+		h[wire.HeaderEpoch] = []string{strconv.Itoa(call.Epoch)}
+	}
+	if err := b.setPast(ctx, h, call.Past); err != nil {
+		return nil, err
 	}
 	if call.Level != "" {
 		h[wire.HeaderLevel] = []string{call.Level}

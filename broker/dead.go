@@ -39,6 +39,8 @@ type DeadLetter struct {
 	Buried   time.Time   `json:"buried"`
 	Err      *wire.Error `json:"failure"`
 	Args     wire.Value  `json:"-"` // large ones are left for Broker.Unpack
+	Past     string      `json:"-"` // what its run had seen, as the call had it
+	Epoch    int         `json:"-"` // how often its run had begun again
 }
 
 // A DeadFilter chooses dead letters. The zero value chooses the newest 50.
@@ -67,6 +69,10 @@ func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
 	setHeader(h, wire.HeaderDAG, c.DAG)
 	setHeader(h, headerNode, c.Node)
 	setHeader(h, wire.HeaderLevel, c.Level)
+	setHeader(h, wire.HeaderSession, c.Past)
+	if c.Epoch > 0 {
+		setHeader(h, wire.HeaderEpoch, strconv.Itoa(c.Epoch))
+	}
 	contentType, chunked := strings.CutPrefix(c.Args.Type, manifestType)
 	setHeader(h, wire.HeaderType, contentType)
 	if chunked {
@@ -124,7 +130,7 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 	if err != nil {
 		return "", err
 	}
-	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level}
+	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level, Past: letter.Past, Epoch: letter.Epoch}
 	// Packing large arguments again gives their chunks a new lease of life.
 	if call.Args, err = b.Unpack(ctx, letter.Args); err != nil {
 		return "", err
@@ -134,8 +140,8 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 		again = wire.RunID(fmt.Sprintf("%s-%d-replay-%d", StreamDead, seq, letter.Buried.UnixNano()))
 	}
 	if call.Node == "" {
-		call.Run = again
-	} else if err := b.reopen(ctx, call.Run, call.Node); err != nil {
+		call.Run, call.Epoch = again, 0
+	} else if err := b.reopen(ctx, &call); err != nil {
 		return "", apiError("replay", letter.Name, err)
 	}
 	msg, err := b.callMsg(ctx, &call, string(again))
@@ -153,11 +159,11 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 
 // reopen takes back what says that the run has ended and that the node's call
 // was another one.
-func (b *Broker) reopen(ctx context.Context, run wire.RunID, node string) error {
+func (b *Broker) reopen(ctx context.Context, call *wire.Call) error {
 	for _, at := range []struct{ stream, subject string }{
-		{StreamRuns, runSubject(run, escapeToken(node)+runClaim)},
-		{StreamRuns, runSubject(run, escapeToken("$result")+runClaim)}, // the engine's, of a DAG with several sinks
-		{bucketStream(BucketResults), bucketSubject(BucketResults, string(run))},
+		{StreamRuns, runSubject(call.RunState(), escapeToken(call.Node)+runClaim)},
+		{StreamRuns, runSubject(call.RunState(), escapeToken("$result")+runClaim)}, // the engine's, of a DAG with several sinks
+		{bucketStream(BucketResults), bucketSubject(BucketResults, string(call.Run))},
 	} {
 		stream, subject := at.stream, at.subject
 		msg, err := b.last(ctx, stream, subject)
@@ -199,6 +205,8 @@ func letterOf(msg *nats.Msg) DeadLetter {
 		DAG:    wire.First(h, wire.HeaderDAG),
 		Node:   wire.First(h, headerNode),
 		Level:  wire.First(h, wire.HeaderLevel),
+		Past:   wire.First(h, wire.HeaderSession),
+		Epoch:  epochOf(h),
 		Worker: wire.First(h, wire.HeaderWorker),
 		Buried: storedAt(msg),
 		Args:   wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)},

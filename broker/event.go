@@ -40,6 +40,21 @@ func (b *Broker) EventRetried(call *wire.Call, wait time.Duration, why error) {
 	b.event(subjectEvent+"retried."+call.Name, body)
 }
 
+// EventRestarted publishes cb.event.restarted.<name>: the run begins again, because
+// of what it has read.
+func (b *Broker) EventRestarted(call *wire.Call, why string) {
+	body, err := json.Marshal(struct {
+		Run   wire.RunID `json:"run"`
+		Node  string     `json:"node,omitempty"`
+		Epoch int        `json:"epoch"` // how often it began again before
+		Why   string     `json:"why"`
+	}{call.Run, call.Node, call.Epoch, why})
+	if err != nil {
+		body = nil // strings and a number always marshal
+	}
+	b.event(subjectEvent+"restarted."+call.Name, body)
+}
+
 func (b *Broker) event(subject string, body []byte) {
 	if err := b.nc.Publish(subject, body); err != nil {
 		b.observe.eventLost(subject, err)

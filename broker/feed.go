@@ -75,8 +75,14 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 			k.mu.Lock()
 			k.again = k.b.epoch() // before fn is told: a reconnect from here on is told again
 			k.mu.Unlock()
-			fn(kvlattice.Update{Lost: true})
+			if k.reconnected() {
+				fn(kvlattice.Update{Lost: true})
+			}
 		case msg := <-k.updates:
+			// What a new connection delivers may come before the news of it.
+			if k.reconnected() {
+				fn(kvlattice.Update{Lost: true})
+			}
 			// Only this takes from the queue, so if it was full since the last time,
 			// and something dropped, there is room for one now.
 			if len(k.updates) >= cap(k.updates)-1 {
@@ -89,6 +95,16 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 			}
 		}
 	}
+}
+
+// reconnected says whether there was a reconnect that it hasn't told of.
+func (k *Bucket) reconnected() bool {
+	now := k.b.nc.Stats().Reconnects
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	told := k.reconnects
+	k.reconnects = now
+	return now != told
 }
 
 // discard empties the queue.

@@ -206,6 +206,7 @@ func (g *Gateway) call(entry Entry, msg *nats.Msg) (*nats.Msg, wire.RunID, error
 	setHeader(out, wire.HeaderReply, msg.Reply)
 	setHeader(out, wire.HeaderType, args.Type)
 	setHeader(out, wire.HeaderLevel, wire.First(h, wire.HeaderLevel))
+	setHeader(out, wire.HeaderSession, wire.First(h, wire.HeaderSession))
 	setHeader(out, wire.HeaderChunks, chunks)
 	return &nats.Msg{Subject: CallSubject(entry.Name), Header: out, Data: msg.Data}, run, nil
 }

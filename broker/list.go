@@ -22,7 +22,8 @@ type RunInfo struct {
 	Took     time.Duration     `json:"took,omitempty"` // time in functions, once it has ended
 	Worker   string            `json:"worker,omitempty"`
 	Attempts int               `json:"attempts,omitempty"`
-	Nodes    []wire.NodeTiming `json:"nodes,omitempty"` // of a DAG; one that runs now has taken no time yet
+	Restarts int               `json:"restarts,omitempty"` // how often it began again
+	Nodes    []wire.NodeTiming `json:"nodes,omitempty"`    // of a DAG; one that runs now has taken no time yet
 	Error    string            `json:"error,omitempty"`
 }
 
@@ -113,7 +114,7 @@ func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) 
 func infoOf(r *wire.Result) RunInfo {
 	info := RunInfo{
 		Run: r.Run, Name: r.Name, Status: r.Status, Started: r.Started,
-		Took: r.Took, Worker: r.Worker, Attempts: r.Attempts, Nodes: r.Nodes,
+		Took: r.Took, Worker: r.Worker, Attempts: r.Attempts, Restarts: r.Restarts, Nodes: r.Nodes,
 	}
 	if r.Err != nil {
 		info.Error = r.Err.Error()
@@ -263,7 +264,7 @@ func runOf(msg *nats.Msg) wire.RunID {
 	h := wire.Header(msg.Header)
 	_, node := parseCallSubject(wire.First(h, jetstream.SubjectHeader))
 	run := wire.RunID(wire.First(h, wire.HeaderOf))
-	if node == "" || run == "" {
+	if node == "" && epochOf(h) == 0 || run == "" {
 		run = wire.RunID(wire.First(h, wire.HeaderRun))
 	}
 	if wire.CheckRunID(run) != nil {

@@ -34,6 +34,8 @@ type WorkerInfo struct {
 	Calls    uint64 `json:"calls"`
 	Failures uint64 `json:"failures"`
 	Retries  uint64 `json:"retries"`
+	Restarts uint64 `json:"restarts"` // runs that it had begin again
+	Pinned   int64  `json:"pinned"`   // bytes of versions that it keeps for runs
 
 	CacheBytes int64 `json:"cache_bytes"`
 	CacheKeys  int   `json:"cache_keys"`

@@ -30,28 +30,51 @@ const (
 // sequence: a replica that lags is asked again, or another, until ctx ends or
 // the request's time is up. Over the server's limits it returns errTooMany.
 func (b *Broker) lastMulti(ctx context.Context, stream string, subjects []string, fence uint64) ([]*nats.Msg, error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, fenceWait) {
+		msgs, _, err := b.lastAsOf(ctx, stream, subjects, fence)
+		if !errors.Is(err, errNothing) {
+			return msgs, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// errNothing says that no subject matched, of a replica that didn't say how far
+// it has come although that was asked for.
+var errNothing = errors.New("nothing matches")
+
+// lastAsOf is one try of lastMulti, and tells up to which sequence the snapshot
+// holds everything; 0 if nothing matched.
+func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string, fence uint64) ([]*nats.Msg, uint64, error) {
 	body, err := json.Marshal(struct {
 		MultiLast []string `json:"multi_last"`
 	}{subjects})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	deadline := time.Now().Add(b.timeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, fenceWait) {
 		r := multiReader{done: make(chan error, 1)}
 		err := b.directGet(ctx, stream, body, r.receive, r.done)
 		if err != nil && !errors.Is(err, errMoved) {
-			return nil, err
+			return nil, 0, err
+		}
+		if err == nil && r.none && fence > 0 {
+			return nil, 0, errNothing
 		}
 		if err == nil && r.upTo >= fence {
-			return r.msgs, nil
+			return r.msgs, r.upTo, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, &wire.Error{Kind: wire.KindUnavailable, Name: stream, Msg: "no replica has caught up with what was written"}
+			return nil, 0, &wire.Error{Kind: wire.KindUnavailable, Name: stream, Msg: "no replica has caught up with what was written"}
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, 0, context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}
@@ -86,6 +109,7 @@ var errMoved = errors.New("replaced while it was read")
 type multiReader struct {
 	msgs []*nats.Msg
 	upTo uint64
+	none bool // nothing matched
 	done chan error
 }
 
@@ -111,6 +135,7 @@ func (r *multiReader) receive(msg *nats.Msg) bool {
 		if len(r.msgs) > 0 || wire.First(h, "Description") == "Message Not Found" {
 			r.done <- errMoved
 		} else {
+			r.none = true
 			r.done <- nil
 		}
 	case "413":

@@ -244,6 +244,8 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 	c.Args = wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)}
 	c.DAG = wire.First(h, wire.HeaderDAG)
 	c.Level = wire.First(h, wire.HeaderLevel)
+	c.Past = wire.First(h, wire.HeaderSession)
+	c.Epoch = epochOf(h)
 	if reply := wire.First(h, wire.HeaderReply); strings.HasPrefix(reply, inboxPrefix) {
 		c.Reply = reply // anything else could be used to write where the caller may not
 	}
@@ -251,13 +253,22 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 		c.Args.Type = manifestType + c.Args.Type
 	}
 	c.Run = wire.RunID(wire.First(h, wire.HeaderOf))
-	if c.Node == "" || c.Run == "" {
+	if c.Node == "" && c.Epoch == 0 || c.Run == "" {
 		c.Run = wire.RunID(wire.First(h, wire.HeaderRun))
 	}
 	if wire.CheckRunID(c.Run) != nil {
 		c.Run = wire.RunID(c.Stream + "-" + strconv.FormatUint(c.Seq, 10))
 	}
 	return d, nil
+}
+
+// epochOf reads how often a run has begun again.
+func epochOf(h wire.Header) int {
+	n, err := strconv.Atoi(wire.First(h, wire.HeaderEpoch))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
 }
 
 // parseAck reads $JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>,

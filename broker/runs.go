@@ -32,12 +32,15 @@ const (
 
 // PutInput stores what an edge of a run's DAG carries to a node and returns the
 // sequence that Inputs is fenced by. Repeating it overwrites.
-func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string, v wire.Value) (uint64, error) {
+func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string, in wire.Input) (uint64, error) {
 	h := make(nats.Header, 2)
-	if v.Type != "" {
-		h[wire.HeaderType] = []string{v.Type}
+	if in.Type != "" {
+		h[wire.HeaderType] = []string{in.Type}
 	}
-	body, err := b.pack(ctx, h, v.Body)
+	if err := b.setPast(ctx, h, in.Past); err != nil {
+		return 0, err
+	}
+	body, err := b.pack(ctx, h, in.Body)
 	if err != nil {
 		return 0, err
 	}
@@ -48,13 +51,13 @@ func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string
 // Inputs returns the inputs that a node has so far, by edge: one snapshot, not
 // older than sequence fence. Of several writers that each store an input and
 // then read fenced by its sequence, at least one sees all.
-func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Value, error) {
+func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Input, error) {
 	prefix := runSubject(run, node+runInput)
 	msgs, err := b.lastMulti(ctx, StreamRuns, []string{prefix + "*"}, fence)
 	if err != nil {
 		return nil, apiError("read inputs", node, err)
 	}
-	inputs := make(map[string]wire.Value, len(msgs))
+	inputs := make(map[string]wire.Input, len(msgs))
 	for _, msg := range msgs {
 		h := wire.Header(msg.Header)
 		v := wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)}
@@ -64,35 +67,43 @@ func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence 
 		if v, err = b.Unpack(ctx, v); err != nil {
 			return nil, apiError("read inputs", node, err)
 		}
+		past, err := b.Past(ctx, wire.First(h, wire.HeaderSession))
+		if err != nil {
+			return nil, apiError("read inputs", node, err)
+		}
 		edge := strings.TrimPrefix(wire.First(h, jetstream.SubjectHeader), prefix)
-		inputs[unescapeToken(edge)] = v
+		inputs[unescapeToken(edge)] = wire.Input{Value: v, Past: past}
 	}
 	return inputs, nil
 }
 
-// Claim says whether the call with this sequence is the one that runs the node:
-// the first to claim it is, as often as it asks. It keeps a join that was
-// dispatched twice, outside the streams' window of duplicates, from running twice.
-func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call uint64) (bool, error) {
+// Claim returns the sequence of the call that runs the node: the first to claim
+// it is, as often as it asks. It keeps a join that was dispatched twice, outside
+// the streams' window of duplicates, from running twice.
+func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call uint64) (uint64, error) {
 	subject := runSubject(run, node+runClaim)
 	mine := strconv.FormatUint(call, 10)
 	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
 		h := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}
 		_, err := b.put(ctx, &nats.Msg{Subject: subject, Header: h, Data: []byte(mine)})
 		if !isStale(err) {
-			return err == nil, apiError("claim", node, err)
+			return call, apiError("claim", node, err)
 		}
 		msg, err := b.last(ctx, StreamRuns, subject)
 		if err != nil {
-			return false, apiError("claim", node, err)
+			return 0, apiError("claim", node, err)
 		}
 		if msg != nil {
-			return string(msg.Data) == mine, nil
+			owner, err := strconv.ParseUint(string(msg.Data), 10, 64)
+			if err != nil {
+				err = &wire.Error{Op: "claim", Name: node, Kind: wire.KindInvalid, Msg: "the claim isn't the sequence of a call: " + string(msg.Data)}
+			}
+			return owner, err
 		}
 		// A replica that lags, or a claim that has just lapsed: ask again.
 		select {
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,7 +25,7 @@ func TestLastArrivalSeesAllInputs(t *testing.T) {
 		var wg sync.WaitGroup
 		for edge := range arrivals {
 			wg.Go(func() {
-				seq, err := p.PutInput(t.Context(), run, "join", fmt.Sprint(edge), wire.Value{Body: []byte("1")})
+				seq, err := p.PutInput(t.Context(), run, "join", fmt.Sprint(edge), wire.Input{Value: wire.Value{Body: []byte("1")}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -49,13 +50,13 @@ func TestInputsKeepTheirEdgesAndTypes(t *testing.T) {
 	p := newPlatform(t)
 	edges := []string{"", "a", "a.b", "*", ">", "a b", "=", "ünïcode", "x=2Ey", "in.claim"}
 	for _, edge := range edges {
-		if _, err := p.PutInput(t.Context(), "a.run/1=x", "join", edge, wire.Value{Body: []byte(edge), Type: "text/plain"}); err != nil {
+		if _, err := p.PutInput(t.Context(), "a.run/1=x", "join", edge, wire.Input{Value: wire.Value{Body: []byte(edge), Type: "text/plain"}, Past: `{"after":{"state":7}}`}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Another node, and another run, whose names begin alike.
 	for _, other := range []struct{ run, node string }{{"a.run/1=x", "join2"}, {"a.run/1=xy", "join"}} {
-		if _, err := p.PutInput(t.Context(), wire.RunID(other.run), other.node, "a", wire.Value{Body: []byte("wrong")}); err != nil {
+		if _, err := p.PutInput(t.Context(), wire.RunID(other.run), other.node, "a", wire.Input{Value: wire.Value{Body: []byte("wrong")}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,6 +72,9 @@ func TestInputsKeepTheirEdgesAndTypes(t *testing.T) {
 		if string(v.Body) != edge || v.Type != "text/plain" {
 			t.Errorf("edge %q carries %q of type %q", edge, v.Body, v.Type)
 		}
+		if v.Past != `{"after":{"state":7}}` {
+			t.Errorf("edge %q carries the session %q", edge, v.Past)
+		}
 	}
 }
 
@@ -80,15 +84,16 @@ func TestLargeInput(t *testing.T) {
 	for i := range body {
 		body[i] = byte(i * i >> 3)
 	}
-	if _, err := p.PutInput(t.Context(), "r", "n", "e", wire.Value{Body: body, Type: "application/octet-stream"}); err != nil {
+	long := `{"workers":["` + base64.StdEncoding.EncodeToString(body) + `"]}` // more than headers hold
+	if _, err := p.PutInput(t.Context(), "r", "n", "e", wire.Input{Value: wire.Value{Body: body, Type: "application/octet-stream"}, Past: long}); err != nil {
 		t.Fatal(err)
 	}
 	inputs, err := p.Inputs(t.Context(), "r", "n", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := inputs["e"]; string(got.Body) != string(body) || got.Type != "application/octet-stream" {
-		t.Errorf("got %d bytes of %q", len(got.Body), got.Type)
+	if got := inputs["e"]; string(got.Body) != string(body) || got.Type != "application/octet-stream" || got.Past != long {
+		t.Errorf("got %d bytes of %q, and a session of %d bytes", len(got.Body), got.Type, len(got.Past))
 	}
 }
 
@@ -98,26 +103,26 @@ func TestOneCallClaimsANode(t *testing.T) {
 	var wg sync.WaitGroup
 	for call := range uint64(8) {
 		wg.Go(func() {
-			ok, err := p.Claim(t.Context(), "r", "n", call+1)
+			owner, err := p.Claim(t.Context(), "r", "n", call+1)
 			if err != nil {
 				t.Error(err)
 			}
-			if ok && !won.CompareAndSwap(0, call+1) {
+			if owner == call+1 && !won.CompareAndSwap(0, call+1) {
 				t.Errorf("calls %d and %d both claimed the node", won.Load(), call+1)
 			}
 		})
 	}
 	wg.Wait()
 	again, err := p.Claim(t.Context(), "r", "n", won.Load())
-	if err != nil || !again {
+	if err != nil || again != won.Load() {
 		t.Errorf("the call that has the claim, handed out again: %v, %v", again, err)
 	}
 	other, err := p.Claim(t.Context(), "r", "n", 99)
-	if err != nil || other {
+	if err != nil || other != won.Load() {
 		t.Errorf("a late call: %v, %v, want refused", other, err)
 	}
-	if ok, err := p.Claim(t.Context(), "r", "other", 99); err != nil || !ok {
-		t.Errorf("another node: %v, %v", ok, err)
+	if owner, err := p.Claim(t.Context(), "r", "other", 99); err != nil || owner != 99 {
+		t.Errorf("another node: %v, %v", owner, err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 //	cb.blob.<digest>          chunks of large arguments and results
 //	cb.chunk.<ns>.<digest>    chunks of large state values
 //	cb.event.<what>.<name>    what happens: started, finished, failed, retried
+//	cb.cache.<worker>.<…>     workers ask each other for versions that a run has read
 //	cb.cancel.<run>           tells workers at once that a run was cancelled
 //	cb.stats.<worker>         a worker's numbers, once a second
 //	cb.upd.<ns>.<key>         every write to a state bucket, after it was stored
@@ -28,6 +29,7 @@ const (
 	subjectBlob   = "cb.blob."
 	subjectChunk  = "cb.chunk."
 	subjectEvent  = "cb.event."
+	subjectCache  = "cb.cache."
 	subjectCancel = "cb.cancel."
 	subjectStats  = "cb.stats."
 	subjectUpdate = "cb.upd."

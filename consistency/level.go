@@ -11,8 +11,6 @@
 package consistency
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -49,7 +47,8 @@ func ParseLevel(name string) (Level, error) {
 	if name == "" {
 		return LWW, nil
 	}
-	if l := Level(name); slices.Contains(Levels(), l) {
+	switch l := Level(name); l {
+	case LWW, Repeatable, CausalKey, Causal, SessionCausal:
 		return l, nil
 	}
 	names := make([]string, len(Levels()))
@@ -63,24 +62,14 @@ func ParseLevel(name string) (Level, error) {
 }
 
 // Check returns an error of wire.KindBadArgument unless the name is that of a
-// level that is served; no name is.
+// level; no name is.
 func Check(name string) error {
-	l, err := ParseLevel(name)
-	if err != nil {
-		return err
-	}
-	return Served(l)
+	_, err := ParseLevel(name)
+	return err
 }
 
-// Served returns an error of wire.KindBadArgument if sessions of the level
-// can't be had. So far only LWW is served: a stronger promise is refused, not
-// silently weakened.
-func Served(l Level) error {
-	if l == LWW {
-		return nil
-	}
-	return &wire.Error{
-		Op: "consistency level", Kind: wire.KindBadArgument, Name: string(l),
-		Msg: fmt.Sprintf("this version doesn't serve it; only %s is", LWW),
-	}
-}
+// causal says whether registers are written as versions that replace others.
+func (l Level) causal() bool { return l == CausalKey || l == Causal || l == SessionCausal }
+
+// Restarts says whether a run of the level may have to begin again.
+func (l Level) Restarts() bool { return l == Repeatable }

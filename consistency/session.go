@@ -8,27 +8,39 @@ import (
 	"strconv"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
 // State is one namespace: what a session needs of a *kvlattice.Store.
 type State interface {
-	// Get returns a user's view of the key, and whether there is a value.
-	Get(ctx context.Context, key string) (wire.Value, bool, error)
-	// Read returns a copy of the key's lattice; nil if there is none.
-	Read(ctx context.Context, key string) (kvlattice.Lattice, error)
-	// Merge returns when delta is stored.
-	Merge(ctx context.Context, key string, delta kvlattice.Lattice) error
+	// View returns what a reader is shown of the key, with every write of it up to
+	// revision after.
+	View(ctx context.Context, key string, after uint64) (kvlattice.View, error)
+	// Read returns a copy of the key's lattice and the newest revision in it,
+	// likewise; nil if there is none.
+	Read(ctx context.Context, key string, after uint64) (kvlattice.Lattice, uint64, error)
+	// Merge returns when delta is stored, with a revision at which the key holds it.
+	Merge(ctx context.Context, key string, delta kvlattice.Lattice) (uint64, error)
 	// Stamp returns a timestamp that wins over what is known of the key.
 	Stamp(key string) kvlattice.Timestamp
+	// Shown raises and returns the newest revision that a session of level Causal
+	// was shown on this worker.
+	Shown(rev uint64) uint64
 }
 
 // Stores opens namespaces. An unknown one is an error of wire.KindUnknown.
 type Stores interface {
 	Store(ctx context.Context, namespace string) (State, error)
+}
+
+// Peers are the other workers, which keep versions that a run has read there.
+type Peers interface {
+	// Fetch returns a version that a worker has pinned for a run; gone is true if
+	// it can't be had any more.
+	Fetch(ctx context.Context, worker, run, namespace, key, id string) (l kvlattice.Lattice, gone bool, err error)
+	// Release tells a worker that the run has ended. It doesn't wait.
+	Release(worker, run string)
 }
 
 // An Identity says whose writes a session makes. Source, Seq and Node key what
@@ -42,20 +54,39 @@ type Identity struct {
 	Attempt int    // 1 is the first
 }
 
+// Config describes a Session.
+type Config struct {
+	Identity
+	Stores Stores
+	Level  Level
+	// Run and Past are of a run that comes from other workers, or goes on to
+	// them; Pins and Peers are where versions are kept meanwhile.
+	Run   string
+	Past  string // as Session.Past returned it; empty at a run's beginning
+	Pins  *Pins
+	Peers Peers
+}
+
 // maxFlush is how many keys a Flush writes at once: enough to keep a server
 // busy, and no flood from one run.
 const maxFlush = 32
 
-// A Session is the state of one run at level LWW. It may be used concurrently,
-// as by a function that starts goroutines; what is written while a Flush is
-// under way is left to the next one.
+// A Session is the state of one run on one worker: it stands between the run's
+// functions and the stores. It may be used concurrently, as by a function that
+// starts goroutines; what is written while a Flush is under way is left to the
+// next one.
 type Session struct {
-	stores Stores
+	cfg Config
 
 	mu      sync.Mutex // guards everything below; no I/O happens while it is held
 	id      Identity
 	flushes int            // begun at this node
 	writes  map[ref]*write // what isn't stored yet
+	puts    int            // how many writes there were
+	past    Past
+	held    map[ref]*holding          // level Repeatable: what the run has of a key
+	seen    map[ref]kvlattice.Lattice // causal levels: what was shown of a register
+	broken  *RestartError
 }
 
 // ref is a key of a namespace.
@@ -63,14 +94,22 @@ type ref struct{ namespace, key string }
 
 // write is all that a session wrote to a key and that isn't stored yet.
 type write struct {
-	delta   kvlattice.Lattice
-	sums    map[string]int64 // of a counter: what each operation adds up to
-	changes int              // so that a Flush sees whether there were more meanwhile
+	delta kvlattice.Lattice
+	sums  map[string]int64 // of a counter: what each operation adds up to
+	last  int              // Session.puts at the last of them: their order, and whether there were more since
 }
 
-// NewSession returns an empty session.
-func NewSession(stores Stores, id Identity) *Session {
-	return &Session{stores: stores, id: id, writes: make(map[ref]*write)}
+// NewSession returns the session of a run. A past that can't be read is an error
+// of wire.KindBadArgument.
+func NewSession(cfg Config) (*Session, error) {
+	s := &Session{cfg: cfg, id: cfg.Identity, writes: make(map[ref]*write)}
+	if cfg.Past != "" {
+		var err error
+		if s.past, err = ParsePast(cfg.Past); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // SetNode says that the run goes on with another node of its DAG.
@@ -85,42 +124,74 @@ func (s *Session) SetNode(node string) {
 // Get returns what a user sees of the key, and whether there is a value. The
 // value's body is shared and must not be written to.
 func (s *Session) Get(ctx context.Context, namespace, key string) (wire.Value, bool, error) {
-	state, err := s.stores.Store(ctx, namespace)
+	at := ref{namespace, key}
+	state, err := s.cfg.Stores.Store(ctx, namespace)
 	if err != nil {
 		return wire.Value{}, false, err
 	}
-	own := s.own(namespace, key)
-	if own == nil {
-		return state.Get(ctx, key)
+	if own := s.own(at); own != nil || s.cfg.Level == Repeatable {
+		l, err := s.joined(ctx, state, at, own)
+		if err != nil || absent(l) {
+			return wire.Value{}, false, err
+		}
+		return l.Value(), true, nil
 	}
-	l, err := s.joined(ctx, state, key, own)
-	if err != nil || absent(l) {
-		return wire.Value{}, false, err
-	}
-	return l.Value(), true, nil
+	v, err := s.view(ctx, state, at)
+	return v.Value, v.Found, err
 }
 
-// Put writes a last-writer-wins value. The session keeps its body, so nobody
-// may write to that any more.
+// Versions returns all values of a register that no other has replaced: more
+// than one after concurrent writes at a causal level, the one that Get returns
+// first. It is empty if there is no value.
+func (s *Session) Versions(ctx context.Context, namespace, key string) ([]wire.Value, error) {
+	l, err := s.Read(ctx, namespace, key)
+	return kvlattice.VersionsOf(l), err
+}
+
+// Put writes a register. The session keeps the value's body, so nobody may write
+// to that any more. At the causal levels the write replaces what the run was
+// shown of the key; what it was not shown stays beside it.
 func (s *Session) Put(ctx context.Context, namespace, key string, v wire.Value) error {
-	return s.register(ctx, namespace, key, func(ts kvlattice.Timestamp) kvlattice.Lattice {
+	return s.register(ctx, ref{namespace, key}, func(ts kvlattice.Timestamp) kvlattice.Lattice {
 		return kvlattice.NewLWW(v, ts, s.id.Writer)
 	})
 }
 
-// Delete removes a last-writer-wins value; what isn't there may be deleted, too.
+// Delete removes a register's value; what isn't there may be deleted, too.
 func (s *Session) Delete(ctx context.Context, namespace, key string) error {
-	return s.register(ctx, namespace, key, func(ts kvlattice.Timestamp) kvlattice.Lattice {
+	return s.register(ctx, ref{namespace, key}, func(ts kvlattice.Timestamp) kvlattice.Lattice {
 		return kvlattice.NewTombstone(ts, s.id.Writer)
 	})
 }
 
-func (s *Session) register(ctx context.Context, namespace, key string, stamped func(kvlattice.Timestamp) kvlattice.Lattice) error {
-	state, err := s.stores.Store(ctx, namespace)
+func (s *Session) register(ctx context.Context, at ref, stamped func(kvlattice.Timestamp) kvlattice.Lattice) error {
+	state, err := s.cfg.Stores.Store(ctx, at.namespace)
 	if err != nil {
 		return err
 	}
-	return s.buffer(namespace, key, stamped(state.Stamp(key)))
+	if s.cfg.Level.causal() && !s.wasShown(at) {
+		if _, err := s.view(ctx, state, at); err != nil {
+			return err
+		}
+	}
+	return s.buffer(at, stamped(state.Stamp(at.key)))
+}
+
+// Merge joins delta, which is the session's from then on, into a key: any
+// lattice.
+func (s *Session) Merge(_ context.Context, namespace, key string, delta kvlattice.Lattice) error {
+	return s.buffer(ref{namespace, key}, delta)
+}
+
+// Read returns what the key holds as the run sees it; nil if nothing was ever
+// written. The lattice is the caller's own.
+func (s *Session) Read(ctx context.Context, namespace, key string) (kvlattice.Lattice, error) {
+	state, err := s.cfg.Stores.Store(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	at := ref{namespace, key}
+	return s.joined(ctx, state, at, s.own(at))
 }
 
 // AddCounter adds delta, which may be negative, to a counter. All that one node
@@ -131,10 +202,11 @@ func (s *Session) AddCounter(_ context.Context, namespace, key string, delta int
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.writes[ref{namespace, key}]
+	at := ref{namespace, key}
+	w := s.writes[at]
 	if w == nil {
 		w = &write{delta: kvlattice.NewCounter()}
-		s.writes[ref{namespace, key}] = w
+		s.writes[at] = w
 	}
 	c, ok := w.delta.(*kvlattice.Counter)
 	if !ok {
@@ -149,14 +221,14 @@ func (s *Session) AddCounter(_ context.Context, namespace, key string, delta int
 		w.sums = make(map[string]int64)
 	}
 	w.sums[operation] += delta
-	w.changes++
+	s.touchLocked(w)
 	c.AddOp(s.id.Source, operation, s.id.Seq, s.id.Attempt, w.sums[operation])
 	return nil
 }
 
 // Counter returns a counter's total; 0 if nothing was ever counted.
 func (s *Session) Counter(ctx context.Context, namespace, key string) (int64, error) {
-	l, err := s.read(ctx, namespace, key)
+	l, err := s.Read(ctx, namespace, key)
 	if err != nil || absent(l) {
 		return 0, err
 	}
@@ -176,12 +248,12 @@ func (s *Session) AddSet(_ context.Context, namespace, key string, elements ...j
 			return err
 		}
 	}
-	return s.buffer(namespace, key, set)
+	return s.buffer(ref{namespace, key}, set)
 }
 
 // Set returns the elements of a set, sorted; none if nothing was ever added.
 func (s *Session) Set(ctx context.Context, namespace, key string) ([]json.RawMessage, error) {
-	l, err := s.read(ctx, namespace, key)
+	l, err := s.Read(ctx, namespace, key)
 	if err != nil || absent(l) {
 		return nil, err
 	}
@@ -192,102 +264,69 @@ func (s *Session) Set(ctx context.Context, namespace, key string) ([]json.RawMes
 	return slices.Collect(set.All()), nil
 }
 
-// Flush stores what was written, all keys at once, and returns when all of it
-// is acknowledged. After an error some of it may be stored: the rest is kept,
-// and Flush may be called again.
-func (s *Session) Flush(ctx context.Context) error {
-	s.mu.Lock()
-	if len(s.writes) == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	s.flushes++
-	batch := make(map[ref]write, len(s.writes))
-	for at, w := range s.writes {
-		batch[at] = write{delta: w.delta.Clone(), changes: w.changes}
-	}
-	s.mu.Unlock()
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(maxFlush)
-	for at, w := range batch {
-		group.Go(func() error {
-			state, err := s.stores.Store(ctx, at.namespace)
-			if err != nil {
-				return fmt.Errorf("flush %s: %w", at.namespace, err)
-			}
-			if err := state.Merge(ctx, at.key, w.delta); err != nil {
-				return fmt.Errorf("flush %s: %w", at.namespace, err)
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if now := s.writes[at]; now != nil && now.changes == w.changes {
-				delete(s.writes, at)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
 // buffer joins delta, which is the session's from then on, into what was
 // written to the key.
-func (s *Session) buffer(namespace, key string, delta kvlattice.Lattice) error {
-	if err := check(key); err != nil {
+func (s *Session) buffer(at ref, delta kvlattice.Lattice) error {
+	if err := check(at.key); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.writes[ref{namespace, key}]
+	w := s.writes[at]
 	if w == nil {
-		s.writes[ref{namespace, key}] = &write{delta: delta}
+		w = &write{delta: delta}
+		s.writes[at] = w
+		s.touchLocked(w)
 		return nil
 	}
 	if w.delta.Kind() != delta.Kind() {
-		return otherKind(key, w.delta, delta.Kind())
+		return otherKind(at.key, w.delta, delta.Kind())
 	}
-	w.changes++
+	s.touchLocked(w)
 	_, err := w.delta.Merge(delta)
 	return err
 }
 
+func (s *Session) touchLocked(w *write) {
+	s.puts++
+	w.last = s.puts
+}
+
 // own returns a copy of what the session wrote to the key and didn't store yet.
-func (s *Session) own(namespace, key string) kvlattice.Lattice {
+func (s *Session) own(at ref) kvlattice.Lattice {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.writes) == 0 {
 		return nil
 	}
-	w := s.writes[ref{namespace, key}]
+	w := s.writes[at]
 	if w == nil {
 		return nil
 	}
 	return w.delta.Clone()
 }
 
-func (s *Session) read(ctx context.Context, namespace, key string) (kvlattice.Lattice, error) {
-	state, err := s.stores.Store(ctx, namespace)
-	if err != nil {
-		return nil, err
+// joined returns what the run sees of a key: its own writes, which it wrote last,
+// joined with what else there is. At level LWW a later write of another may win
+// over its own; at the others a register is what the run wrote.
+func (s *Session) joined(ctx context.Context, state State, at ref, own kvlattice.Lattice) (kvlattice.Lattice, error) {
+	if _, register := own.(*kvlattice.LWW); register && s.cfg.Level != LWW {
+		return own, nil
 	}
-	return s.joined(ctx, state, key, s.own(namespace, key))
-}
-
-// joined returns what is stored together with the session's own writes.
-func (s *Session) joined(ctx context.Context, state State, key string, own kvlattice.Lattice) (kvlattice.Lattice, error) {
-	stored, err := state.Read(ctx, key)
+	stored, err := s.stored(ctx, state, at)
 	if err != nil {
 		return nil, err
 	}
 	l, _, err := kvlattice.Join(stored, own)
 	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", key, err)
+		return nil, fmt.Errorf("read %q: %w", at.key, err)
 	}
 	return l, nil
 }
 
 func absent(l kvlattice.Lattice) bool {
-	r, ok := l.(*kvlattice.LWW)
-	return l == nil || ok && r.Deleted()
+	d, ok := l.(interface{ Deleted() bool })
+	return l == nil || ok && d.Deleted()
 }
 
 // check refuses a key that can't be stored when it is written, not at the end.

@@ -36,6 +36,16 @@ func id(seq uint64, attempt int) consistency.Identity {
 	return consistency.Identity{Writer: "w", Source: "calls", Seq: seq, Node: "n", Attempt: attempt}
 }
 
+// session is one at level LWW.
+func session(t testing.TB, all consistency.Stores, id consistency.Identity) *consistency.Session {
+	t.Helper()
+	s, err := consistency.NewSession(consistency.Config{Identity: id, Stores: all, Level: consistency.LWW})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -71,7 +81,7 @@ func raw(s string) json.RawMessage { return json.RawMessage(s) }
 func TestSessionSeesItsWritesAndOthersDoAfterFlush(t *testing.T) {
 	mem := latticetest.NewMemory()
 	all := open(mem, "w")
-	s, other := consistency.NewSession(all, id(1, 1)), consistency.NewSession(all, id(2, 1))
+	s, other := session(t, all, id(1, 1)), session(t, all, id(2, 1))
 	ctx := t.Context()
 	wantLook(t, s, " false, 0, []")
 	must(t, s.Put(ctx, "ns", "r", wire.Value{Body: []byte("1")}))
@@ -101,18 +111,18 @@ func TestSessionSeesItsWritesAndOthersDoAfterFlush(t *testing.T) {
 func TestRunThatIsRepeatedCountsOnce(t *testing.T) {
 	mem := latticetest.NewMemory()
 	for attempt := 1; attempt <= 3; attempt++ {
-		s := consistency.NewSession(open(mem, fmt.Sprint("w", attempt)), id(7, attempt))
+		s := session(t, open(mem, fmt.Sprint("w", attempt)), id(7, attempt))
 		must(t, s.AddCounter(t.Context(), "ns", "n", 5))
 		must(t, s.AddCounter(t.Context(), "ns", "n", int64(attempt)))
 		must(t, s.Flush(t.Context()))
 	}
-	wantLook(t, consistency.NewSession(open(mem, ""), id(8, 1)), " false, 8, []")
+	wantLook(t, session(t, open(mem, ""), id(8, 1)), " false, 8, []")
 }
 
 func TestFlushThatFailedIsRepeated(t *testing.T) {
 	for _, outcome := range []latticetest.Outcome{latticetest.Fails, latticetest.Stores} {
 		mem := latticetest.NewMemory()
-		s := consistency.NewSession(open(mem, "w"), id(1, 1))
+		s := session(t, open(mem, "w"), id(1, 1))
 		ctx := t.Context()
 		must(t, s.Put(ctx, "ns", "r", wire.Value{Body: []byte("1")}))
 		must(t, s.AddCounter(ctx, "ns", "n", 5))
@@ -132,12 +142,12 @@ func TestFlushThatFailedIsRepeated(t *testing.T) {
 		wantLook(t, s, "1 true, 1, [1]")
 		must(t, s.Flush(ctx))
 		wantLook(t, s, "1 true, 1, [1]")
-		wantLook(t, consistency.NewSession(open(mem, ""), id(8, 1)), "1 true, 1, [1]")
+		wantLook(t, session(t, open(mem, ""), id(8, 1)), "1 true, 1, [1]")
 	}
 }
 
 func TestSessionErrors(t *testing.T) {
-	s := consistency.NewSession(open(latticetest.NewMemory(), "w"), id(1, 1))
+	s := session(t, open(latticetest.NewMemory(), "w"), id(1, 1))
 	ctx := t.Context()
 	must(t, s.AddCounter(ctx, "ns", "n", 1))
 	_, _, unknown := s.Get(ctx, "nowhere", "k")
@@ -164,7 +174,7 @@ func TestSessionErrors(t *testing.T) {
 
 func TestSessionIsUsedConcurrently(t *testing.T) {
 	mem := latticetest.NewMemory()
-	s := consistency.NewSession(open(mem, "w"), id(1, 1))
+	s := session(t, open(mem, "w"), id(1, 1))
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -185,7 +195,7 @@ func TestSessionIsUsedConcurrently(t *testing.T) {
 	}
 	all.Wait()
 	must(t, s.Flush(t.Context()))
-	fresh := consistency.NewSession(open(mem, ""), id(2, 1))
+	fresh := session(t, open(mem, ""), id(2, 1))
 	n, err := fresh.Counter(t.Context(), "ns", "n")
 	must(t, err)
 	set, err := fresh.Set(t.Context(), "ns", "s")
@@ -200,9 +210,6 @@ func TestLevels(t *testing.T) {
 		got, err := consistency.ParseLevel(string(l))
 		if got != l || err != nil {
 			t.Errorf("ParseLevel(%q) = %q, %v", l, got, err)
-		}
-		if served := consistency.Served(l) == nil; served != (l == consistency.LWW) {
-			t.Errorf("Served(%q): %v", l, consistency.Served(l))
 		}
 	}
 	if l, err := consistency.ParseLevel(""); l != consistency.LWW || err != nil {
@@ -223,7 +230,7 @@ func BenchmarkSessionGet(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- store.Run(ctx) }()
-	s := consistency.NewSession(stores{store}, id(1, 1))
+	s := session(b, stores{store}, id(1, 1))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, found, err := s.Get(ctx, "ns", "k"); !found || err != nil {

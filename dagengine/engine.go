@@ -2,7 +2,7 @@ package dagengine
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,25 +17,53 @@ import (
 type Host interface {
 	// Hosts says whether the worker can run the function.
 	Hosts(function string) bool
-	// Invoke runs the node's function in this call's slot, within its time-out.
-	Invoke(ctx context.Context, node *Node, args wire.Value) (wire.Value, error)
+	// Invoke runs a node's function in this call's slot, within its time-out.
+	Invoke(ctx context.Context, in Invocation) (wire.Value, error)
 	// Flush returns once all state that was written so far is stored.
 	Flush(ctx context.Context) error
 	// Worker names the worker, for timings.
 	Worker() string
+	// Past returns what the run has seen so far, for the nodes that come next.
+	Past() string
+}
+
+// An Invocation is one execution of a node.
+type Invocation struct {
+	Node  *Node
+	Args  wire.Value
+	Level string // of consistency; empty is the default
+	// Origin is the sequence of the call under which the node counts: this one's,
+	// or the one's that it repeats in a run that began again.
+	Origin uint64
+}
+
+// Pasts knows what runs carry along their edges.
+type Pasts interface {
+	// Join unites what the branches of a run have seen, where they meet. If they
+	// can't go on together its error is a restart.
+	Join(pasts []string) (string, error)
+	// Restarts says whether runs of a consistency level may have to begin again.
+	Restarts(level string) bool
+}
+
+// A restart is the error of a run that has to begin again.
+type restart interface {
+	error
+	// RestartWith returns the past that it begins with.
+	RestartWith() string
 }
 
 // Runs is the state of runs, kept for a while after they end.
 type Runs interface {
 	// PutInput stores what node from brings to a node, and returns the fence
 	// for Inputs. Repeating it overwrites.
-	PutInput(ctx context.Context, run wire.RunID, node, from string, v wire.Value) (seq uint64, err error)
+	PutInput(ctx context.Context, run wire.RunID, node, from string, in wire.Input) (seq uint64, err error)
 	// Inputs returns what a node has so far, by the node it is from: a
 	// snapshot that includes every PutInput up to the fence.
-	Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Value, error)
-	// Claim says whether this call is the node's: the first that claims it
-	// is, as often as it asks. Calls are told apart by their sequence.
-	Claim(ctx context.Context, run wire.RunID, node string, call uint64) (bool, error)
+	Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Input, error)
+	// Claim returns whose the node is: the first call that claims it, as often
+	// as any asks. Calls are told apart by their sequence.
+	Claim(ctx context.Context, run wire.RunID, node string, call uint64) (owner uint64, err error)
 	// Done stores when and where a node ran.
 	Done(ctx context.Context, run wire.RunID, t wire.NodeTiming) error
 	// Timings returns all that Done stored.
@@ -63,6 +91,7 @@ type Engine struct {
 	runs     Runs
 	dispatch Dispatcher
 	plans    Plans
+	pasts    Pasts
 }
 
 // An Outcome is what became of one call of a DAG or node.
@@ -70,6 +99,8 @@ type Outcome struct {
 	Done  bool // the run has ended; if not, it goes on in other calls
 	Value wire.Value
 	Nodes []wire.NodeTiming // of the whole run, in order of starts
+	Past  string            // of the run that has ended: what it has seen
+	Again string            // why the run begins again; empty if it doesn't
 }
 
 // A NodeError is the failure of a node's function. The other errors of
@@ -86,8 +117,8 @@ func (e *NodeError) Error() string { return fmt.Sprintf("node %s: %v", e.Node.Na
 func (e *NodeError) Unwrap() error { return e.Err }
 
 // NewEngine returns an engine on the storage of runs.
-func NewEngine(runs Runs, dispatch Dispatcher, plans Plans) *Engine {
-	return &Engine{runs: runs, dispatch: dispatch, plans: plans}
+func NewEngine(runs Runs, dispatch Dispatcher, plans Plans, pasts Pasts) *Engine {
+	return &Engine{runs: runs, dispatch: dispatch, plans: plans, pasts: pasts}
 }
 
 // Run carries a run on, from a call of a DAG or of one of its nodes, as far as
@@ -100,7 +131,19 @@ func (e *Engine) Run(ctx context.Context, call wire.Call, host Host) (Outcome, e
 	if err != nil {
 		return Outcome{}, err
 	}
-	r := &run{Engine: e, plan: plan, call: &call, host: host}
+	if call.Level == "" {
+		call.Level = plan.graph.Level
+	}
+	r := &run{Engine: e, plan: plan, call: &call, host: host, id: call.RunState(), origin: call.Seq}
+	out, err := r.carryOn(ctx)
+	if again, ok := errors.AsType[restart](err); ok {
+		return r.again(ctx, again)
+	}
+	return out, err
+}
+
+// carryOn does what the call is there for.
+func (r *run) carryOn(ctx context.Context) (Outcome, error) {
 	todo, err := r.begin(ctx)
 	if err == nil {
 		todo, err = r.fused(ctx, todo)
@@ -123,11 +166,17 @@ type run struct {
 	plan    *Plan
 	call    *wire.Call
 	host    Host
+	id      wire.RunID        // of the run's state
+	origin  uint64            // the sequence of the call that this one is, or repeats in a run that began again
 	timings []wire.NodeTiming // of the nodes that this call ran
 }
 
-// pinned is the input of $start that keeps the version that a run began with.
-const pinned = "version"
+// The inputs of $start: what a run began with.
+const (
+	pinned  = "version" // of the DAG
+	argsOf  = "args"    // the argument, and the caller's past: for a run that may begin again
+	startOf = "call"    // the sequence of its first call, likewise
+)
 
 // plan returns the plan that the call's run began with.
 func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
@@ -136,7 +185,7 @@ func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
 	}
 	// A start that is handed out again may have left calls of an older version.
 	if call.Node == "" && call.Attempt > 1 {
-		pins, err := e.runs.Inputs(ctx, call.Run, startNode, 0)
+		pins, err := e.runs.Inputs(ctx, call.RunState(), startNode, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -154,15 +203,25 @@ func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
 // begin says what the call is there for. It is nothing if another call has the node.
 func (r *run) begin(ctx context.Context) ([]command, error) {
 	if r.call.Node == "" {
+		if r.call.Epoch > 0 {
+			if err := r.first(ctx); err != nil {
+				return nil, err
+			}
+		}
 		return r.plan.finished(r.plan.start, r.call.Args, r.host.Hosts)
 	}
 	v, err := r.plan.vertex(r.call.Node)
 	if err != nil {
 		return nil, err
 	}
-	ours, err := r.runs.Claim(ctx, r.call.Run, r.call.Node, r.call.Seq)
-	if err != nil || !ours {
+	owner, err := r.runs.Claim(ctx, r.id, r.call.Node, r.call.Seq)
+	if err != nil || owner != r.call.Seq {
 		return nil, err
+	}
+	if r.call.Epoch > 0 {
+		if r.origin, err = r.runs.Claim(ctx, r.call.Run, r.call.Node, r.call.Seq); err != nil {
+			return nil, err
+		}
 	}
 	return []command{{do: invoke, to: v, value: r.call.Args}}, nil
 }
@@ -172,7 +231,7 @@ func (r *run) fused(ctx context.Context, todo []command) ([]command, error) {
 	for len(todo) == 1 && todo[0].do == invoke {
 		v := todo[0].to
 		began := time.Now()
-		value, err := r.host.Invoke(ctx, v.node, todo[0].value)
+		value, err := r.host.Invoke(ctx, Invocation{Node: v.node, Args: todo[0].value, Level: r.call.Level, Origin: r.origin})
 		if err != nil {
 			return nil, &NodeError{Node: v.node, Err: err}
 		}
@@ -191,14 +250,14 @@ func (r *run) finish(ctx context.Context, value wire.Value) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if r.call.Node == "" {
-		return Outcome{Done: true, Value: value, Nodes: r.timings}, nil
+		return Outcome{Done: true, Value: value, Nodes: r.timings, Past: r.host.Past()}, nil
 	}
-	return r.outcome(ctx, value)
+	return r.outcome(ctx, value, r.host.Past())
 }
 
 // outcome is the end of a run that took several calls.
-func (r *run) outcome(ctx context.Context, value wire.Value) (Outcome, error) {
-	nodes, err := r.runs.Timings(ctx, r.call.Run)
+func (r *run) outcome(ctx context.Context, value wire.Value, past string) (Outcome, error) {
+	nodes, err := r.runs.Timings(ctx, r.id)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -212,7 +271,7 @@ func (r *run) outcome(ctx context.Context, value wire.Value) (Outcome, error) {
 		}
 		return strings.Compare(a.Node, b.Node)
 	})
-	return Outcome{Done: true, Value: value, Nodes: nodes}, nil
+	return Outcome{Done: true, Value: value, Nodes: nodes, Past: past}, nil
 }
 
 // maxEffects is how many effects of one call are under way at once: enough to
@@ -225,16 +284,15 @@ func (r *run) settle(ctx context.Context) error {
 	g.SetLimit(maxEffects)
 	g.Go(func() error { return r.host.Flush(ctx) })
 	for _, t := range r.timings {
-		g.Go(func() error { return r.runs.Done(ctx, r.call.Run, t) })
+		g.Go(func() error { return r.runs.Done(ctx, r.id, t) })
 	}
 	if r.call.Node == "" {
-		g.Go(func() error {
-			id, err := json.Marshal(r.plan.ID())
-			if err == nil {
-				_, err = r.runs.PutInput(ctx, r.call.Run, startNode, pinned, wire.Value{Body: id})
-			}
-			return err
-		})
+		for name, in := range r.began() {
+			g.Go(func() error {
+				_, err := r.runs.PutInput(ctx, r.id, startNode, name, in)
+				return err
+			})
+		}
 	}
 	return g.Wait()
 }
@@ -242,14 +300,15 @@ func (r *run) settle(ctx context.Context) error {
 // handOn carries out dispatches and deliveries.
 func (r *run) handOn(ctx context.Context, todo []command) (Outcome, error) {
 	outcomes := make([]Outcome, len(todo))
+	past := r.host.Past()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxEffects)
 	for i, c := range todo {
 		g.Go(func() (err error) {
 			if c.do == dispatch {
-				return r.publish(ctx, c)
+				return r.publish(ctx, c, past)
 			}
-			outcomes[i], err = r.deliver(ctx, c)
+			outcomes[i], err = r.deliver(ctx, c, past)
 			return err
 		})
 	}
@@ -261,27 +320,23 @@ func (r *run) handOn(ctx context.Context, todo []command) (Outcome, error) {
 }
 
 // publish dispatches the call of a node.
-func (r *run) publish(ctx context.Context, c command) error {
-	level := r.call.Level
-	if level == "" {
-		level = r.plan.graph.Level
-	}
+func (r *run) publish(ctx context.Context, c command, past string) error {
 	return r.dispatch.Dispatch(ctx, wire.Call{
 		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Node: c.to.node.Name,
-		Args: c.value, Reply: r.call.Reply, Level: level,
+		Args: c.value, Reply: r.call.Reply, Level: r.call.Level, Past: past, Epoch: r.call.Epoch,
 	})
 }
 
 // deliver stores an input and, if all are there now, has the node run. Several
 // calls may find that they are: the dispatch is one all the same, and one of
 // them has the end of the run to itself.
-func (r *run) deliver(ctx context.Context, c command) (Outcome, error) {
+func (r *run) deliver(ctx context.Context, c command, past string) (Outcome, error) {
 	node := c.to.node.Name
-	seq, err := r.runs.PutInput(ctx, r.call.Run, node, c.from, c.value)
+	seq, err := r.runs.PutInput(ctx, r.id, node, c.from, wire.Input{Value: c.value, Past: past})
 	if err != nil {
 		return Outcome{}, err
 	}
-	inputs, err := r.runs.Inputs(ctx, r.call.Run, node, seq)
+	inputs, err := r.runs.Inputs(ctx, r.id, node, seq)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -289,14 +344,21 @@ func (r *run) deliver(ctx context.Context, c command) (Outcome, error) {
 	if err != nil || len(todo) == 0 {
 		return Outcome{}, err
 	}
+	pasts := make([]string, 0, len(inputs))
+	for _, from := range c.to.feeds {
+		pasts = append(pasts, inputs[from].Past)
+	}
+	if past, err = r.pasts.Join(pasts); err != nil {
+		return Outcome{}, err
+	}
 	if todo[0].do == dispatch {
-		return Outcome{}, r.publish(ctx, todo[0])
+		return Outcome{}, r.publish(ctx, todo[0], past)
 	}
 	// Sinks of two pools may have one sequence by chance, since each pool counts
 	// for itself. Then both end the run, with the same value.
-	ours, err := r.runs.Claim(ctx, r.call.Run, resultNode, r.call.Seq)
-	if err != nil || !ours {
+	owner, err := r.runs.Claim(ctx, r.id, resultNode, r.call.Seq)
+	if err != nil || owner != r.call.Seq {
 		return Outcome{}, err
 	}
-	return r.outcome(ctx, todo[0].value)
+	return r.outcome(ctx, todo[0].value, past)
 }

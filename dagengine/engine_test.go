@@ -20,7 +20,7 @@ type recorder struct {
 	plan   *Plan
 	hosts  string // functions, with a space between
 	fail   string // a note that fails
-	inputs map[string]wire.Value
+	inputs map[string]wire.Input
 	taken  bool // claims are another's
 
 	mu    sync.Mutex // guards what follows
@@ -39,16 +39,19 @@ func (r *recorder) note(format string, args ...any) error {
 	return nil
 }
 
-func (r *recorder) PutInput(_ context.Context, _ wire.RunID, node, from string, v wire.Value) (uint64, error) {
-	return 9, r.note("put %s %s=%s", node, from, v.Body)
+func (r *recorder) PutInput(_ context.Context, _ wire.RunID, node, from string, in wire.Input) (uint64, error) {
+	return 9, r.note("put %s %s=%s", node, from, in.Body)
 }
 
-func (r *recorder) Inputs(_ context.Context, _ wire.RunID, node string, fence uint64) (map[string]wire.Value, error) {
+func (r *recorder) Inputs(_ context.Context, _ wire.RunID, node string, fence uint64) (map[string]wire.Input, error) {
 	return r.inputs, r.note("inputs %s fence %d", node, fence)
 }
 
-func (r *recorder) Claim(_ context.Context, _ wire.RunID, node string, call uint64) (bool, error) {
-	return !r.taken, r.note("claim %s by %d", node, call)
+func (r *recorder) Claim(_ context.Context, _ wire.RunID, node string, call uint64) (uint64, error) {
+	if r.taken {
+		return call + 1, r.note("claim %s by %d", node, call)
+	}
+	return call, r.note("claim %s by %d", node, call)
 }
 
 func (r *recorder) Done(_ context.Context, _ wire.RunID, t wire.NodeTiming) error {
@@ -80,10 +83,31 @@ func (r *recorder) Hosts(function string) bool {
 }
 func (r *recorder) Worker() string { return "w" }
 
-func (r *recorder) Invoke(_ context.Context, n *Node, args wire.Value) (wire.Value, error) {
-	return wire.Value{Body: []byte(`"` + n.Name + `"`)}, r.note("invoke %s %s", n.Name, args.Body)
+func (r *recorder) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
+	return wire.Value{Body: []byte(`"` + in.Node.Name + `"`)}, r.note("invoke %s %s", in.Node.Name, in.Args.Body)
 }
 func (r *recorder) Flush(context.Context) error { return r.note("flush") }
+func (r *recorder) Past() string                { return "" }
+
+func (r *recorder) Join([]string) (string, error) { return "", nil }
+func (r *recorder) Restarts(string) bool          { return false }
+
+// wantStory compares what was done with steps joined by "; ", whose effects,
+// joined by ", ", happen in any order.
+func wantStory(t *testing.T, r *recorder, want string) {
+	t.Helper()
+	rest := slices.Clone(r.notes)
+	for step := range strings.SplitSeq(want, "; ") {
+		want := strings.Split(step, ", ")
+		got := slices.Sorted(slices.Values(rest[:min(len(want), len(rest))]))
+		if rest = rest[min(len(want), len(rest)):]; !slices.Equal(got, want) {
+			t.Errorf("effects %q, want %q, in %q", got, want, r.notes)
+		}
+	}
+	if len(rest) > 0 {
+		t.Errorf("also did %q", rest)
+	}
+}
 
 // diamond has a chain at its beginning, a fan, a join, and a chain at its end.
 func diamond(t *testing.T) *Plan {
@@ -104,7 +128,7 @@ func diamond(t *testing.T) *Plan {
 // any order, lines one after another.
 func TestOrderOfEffects(t *testing.T) {
 	plan := diamond(t)
-	both := map[string]wire.Value{"l": {Body: []byte("1")}, "r": {Body: []byte("2")}}
+	both := map[string]wire.Input{"l": {Value: wire.Value{Body: []byte("1")}}, "r": {Value: wire.Value{Body: []byte("2")}}}
 	for _, tt := range []struct {
 		name   string
 		call   wire.Call
@@ -170,7 +194,7 @@ func TestOrderOfEffects(t *testing.T) {
 		{
 			name:  "a start that is handed out again goes on with its version",
 			call:  wire.Call{Attempt: 2},
-			given: &recorder{fail: "version", inputs: map[string]wire.Value{pinned: {Body: []byte(`"d@old"`)}}},
+			given: &recorder{fail: "version", inputs: map[string]wire.Input{pinned: {Value: wire.Value{Body: []byte(`"d@old"`)}}}},
 			want:  "inputs $start fence 0; version",
 			err:   errFault,
 		},
@@ -178,28 +202,18 @@ func TestOrderOfEffects(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := cmp.Or(tt.given, &recorder{})
 			r.plan, tt.call.Name = plan, "d"
-			out, err := NewEngine(r, r, r).Run(t.Context(), tt.call, r)
+			out, err := NewEngine(r, r, r, r).Run(t.Context(), tt.call, r)
 			if !errors.Is(err, tt.err) || (tt.result != "") != out.Done || string(out.Value.Body) != tt.result {
 				t.Errorf("Run = %+v, %v, want %q, %v", out, err, tt.result, tt.err)
 			}
-			rest := slices.Clone(r.notes)
-			for step := range strings.SplitSeq(tt.want, "; ") {
-				want := strings.Split(step, ", ")
-				got := slices.Sorted(slices.Values(rest[:min(len(want), len(rest))]))
-				if rest = rest[min(len(want), len(rest)):]; !slices.Equal(got, want) {
-					t.Errorf("effects %q, want %q, in %q", got, want, r.notes)
-				}
-			}
-			if len(rest) > 0 {
-				t.Errorf("also did %q", rest)
-			}
+			wantStory(t, r, tt.want)
 		})
 	}
 }
 
 func TestNodeErrorNamesTheNode(t *testing.T) {
 	r := &recorder{plan: diamond(t), hosts: "a b", fail: `invoke b "a"`}
-	_, err := NewEngine(r, r, r).Run(t.Context(), wire.Call{Name: "d"}, r)
+	_, err := NewEngine(r, r, r, r).Run(t.Context(), wire.Call{Name: "d"}, r)
 	var node *NodeError
 	if !errors.As(err, &node) || node.Node.Name != "b" || !errors.Is(err, errFault) {
 		t.Errorf("Run = %v, want the fault at node b", err)
@@ -209,7 +223,7 @@ func TestNodeErrorNamesTheNode(t *testing.T) {
 func TestUnknownNodeIsSaid(t *testing.T) {
 	for _, name := range []string{"nowhere", startNode, resultNode} {
 		r := &recorder{plan: diamond(t)}
-		_, err := NewEngine(r, r, r).Run(t.Context(), wire.Call{Name: "d", DAG: "d@1", Node: name}, r)
+		_, err := NewEngine(r, r, r, r).Run(t.Context(), wire.Call{Name: "d", DAG: "d@1", Node: name}, r)
 		if wire.KindOf(err) != wire.KindUnknown {
 			t.Errorf("Run of node %s = %v, want unknown", name, err)
 		}
@@ -221,7 +235,7 @@ func TestWhatTravelsAlong(t *testing.T) {
 	for level, want := range map[string]string{"": "causal", "lww": "lww"} {
 		r := &recorder{plan: plan}
 		call := wire.Call{Run: "r1", Name: "d", Args: wire.Value{Body: []byte("5")}, Reply: "inbox", Level: level, Stream: "S", Seq: 3, Attempt: 1}
-		if _, err := NewEngine(r, r, r).Run(t.Context(), call, r); err != nil {
+		if _, err := NewEngine(r, r, r, r).Run(t.Context(), call, r); err != nil {
 			t.Fatal(err)
 		}
 		next := wire.Call{Run: "r1", Name: "d", DAG: plan.ID(), Node: "a", Args: call.Args, Reply: "inbox", Level: want}
@@ -239,7 +253,7 @@ func TestFusedRunNeedsNoStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &recorder{plan: plan, hosts: "increment square"}
-	out, err := NewEngine(r, r, r).Run(t.Context(), wire.Call{Name: "compose", Args: wire.Value{Body: []byte("5")}, Attempt: 1}, r)
+	out, err := NewEngine(r, r, r, r).Run(t.Context(), wire.Call{Name: "compose", Args: wire.Value{Body: []byte("5")}, Attempt: 1}, r)
 	want := []string{"latest compose", "invoke increment 5", `invoke square "increment"`, "flush"}
 	if err != nil || !out.Done || !slices.Equal(r.notes, want) || len(out.Nodes) != 2 || out.Nodes[1].Node != "square" {
 		t.Errorf("Run = %+v, %v, doing %q, want %q", out, err, r.notes, want)
@@ -259,9 +273,10 @@ type idle struct{ plan *Plan }
 
 func (i idle) Hosts(string) bool { return true }
 func (i idle) Worker() string    { return "w" }
-func (i idle) Invoke(_ context.Context, _ *Node, args wire.Value) (wire.Value, error) {
-	return args, nil
+func (i idle) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
+	return in.Args, nil
 }
+func (i idle) Past() string                                   { return "" }
 func (i idle) Flush(context.Context) error                    { return nil }
 func (i idle) Latest(context.Context, string) (*Plan, error)  { return i.plan, nil }
 func (i idle) Version(context.Context, string) (*Plan, error) { return i.plan, nil }
@@ -274,7 +289,7 @@ func BenchmarkFusedRun(b *testing.B) {
 		b.Fatal(err)
 	}
 	host := idle{plan}
-	engine := NewEngine(nil, nil, host) // nil: the fast path uses neither
+	engine := NewEngine(nil, nil, host, nil) // nil: the fast path uses none of them
 	call := wire.Call{Run: "r", Name: "compose", Args: wire.Value{Body: []byte("5")}, Attempt: 1}
 	b.ReportAllocs()
 	for b.Loop() {

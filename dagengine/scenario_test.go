@@ -100,10 +100,10 @@ func (s *scenario) do(t *testing.T, directive string, input []string) string {
 		node, result, _ := strings.Cut(rest, " ")
 		return show(s.plan.finished(s.vertex(t, node), value(result), hosts))
 	case "gathered":
-		inputs := make(map[string]wire.Value)
+		inputs := make(map[string]wire.Input)
 		for _, line := range input {
 			from, v, _ := strings.Cut(strings.TrimSpace(line), "=")
-			inputs[from] = value(v)
+			inputs[from] = wire.Input{Value: value(v)}
 		}
 		return show(s.plan.gathered(s.vertex(t, rest), inputs))
 	}

@@ -69,13 +69,13 @@ func (p *Plan) finished(v *vertex, value wire.Value, hosts func(function string)
 
 // gathered decides what the inputs of a node lead to, so far as they are there:
 // to nothing as long as one is missing.
-func (p *Plan) gathered(v *vertex, inputs map[string]wire.Value) ([]command, error) {
+func (p *Plan) gathered(v *vertex, inputs map[string]wire.Input) ([]command, error) {
 	for _, from := range v.feeds {
 		if _, ok := inputs[from]; !ok {
 			return nil, nil
 		}
 	}
-	value, err := v.argument(func(from string) wire.Value { return inputs[from] })
+	value, err := v.argument(func(from string) wire.Value { return inputs[from].Value })
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ type world struct {
 type input struct {
 	seq  uint64
 	from string
-	v    wire.Value
+	v    wire.Input
 }
 
 // newWorld returns a world of pools; a function is hosted where poolOf says.
@@ -107,7 +107,7 @@ func (w *world) effect(key string, do func()) error {
 	return nil
 }
 
-func (w *world) PutInput(_ context.Context, run wire.RunID, node, from string, v wire.Value) (seq uint64, err error) {
+func (w *world) PutInput(_ context.Context, run wire.RunID, node, from string, v wire.Input) (seq uint64, err error) {
 	key := string(run) + "/" + node
 	err = w.effect("put "+key+" "+from, func() {
 		w.seq++
@@ -118,9 +118,9 @@ func (w *world) PutInput(_ context.Context, run wire.RunID, node, from string, v
 }
 
 // Inputs answers from some replica: as of the fence, or later.
-func (w *world) Inputs(_ context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Value, error) {
+func (w *world) Inputs(_ context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Input, error) {
 	key := string(run) + "/" + node
-	seen := map[string]wire.Value{}
+	seen := map[string]wire.Input{}
 	err := w.effect("inputs "+key, func() {
 		upTo := fence + w.rng.Uint64N(w.seq-fence+1)
 		for _, in := range w.inputs[key] {
@@ -132,15 +132,15 @@ func (w *world) Inputs(_ context.Context, run wire.RunID, node string, fence uin
 	return seen, err
 }
 
-func (w *world) Claim(_ context.Context, run wire.RunID, node string, call uint64) (ours bool, err error) {
+func (w *world) Claim(_ context.Context, run wire.RunID, node string, call uint64) (owner uint64, err error) {
 	key := string(run) + "/" + node
 	err = w.effect("claim "+key, func() {
 		if _, taken := w.claims[key]; !taken {
 			w.claims[key] = call
 		}
-		ours = w.claims[key] == call
+		owner = w.claims[key]
 	})
-	return ours, err
+	return owner, err
 }
 
 func (w *world) Done(_ context.Context, run wire.RunID, t wire.NodeTiming) error {
@@ -207,7 +207,7 @@ func (w *world) start(run wire.RunID, dag string, args wire.Value) {
 // work runs so many workers for each pool until no call is left.
 func (w *world) work(t *testing.T, each int) {
 	t.Helper()
-	engine := NewEngine(w, w, w)
+	engine := NewEngine(w, w, w, w)
 	var group sync.WaitGroup
 	for _, pool := range w.pools {
 		for i := range each {
@@ -292,8 +292,13 @@ type simHost struct {
 
 func (h *simHost) Hosts(function string) bool { return h.poolOf(function) == h.pool }
 func (h *simHost) Worker() string             { return h.name }
+func (h *simHost) Past() string               { return "" }
 
-func (h *simHost) Invoke(_ context.Context, n *Node, args wire.Value) (wire.Value, error) {
+func (w *world) Join([]string) (string, error) { return "", nil }
+func (w *world) Restarts(string) bool          { return false }
+
+func (h *simHost) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
+	n, args := in.Node, in.Args
 	if !h.Hosts(n.FunctionName()) {
 		return wire.Value{}, fmt.Errorf("%s was asked to run %s", h.name, n.FunctionName())
 	}

@@ -27,7 +27,7 @@ var _ workers.Graphs = graphs{}
 
 func (g graphs) Run(ctx context.Context, call wire.Call, host workers.Host) (workers.Outcome, error) {
 	out, err := g.engine.Run(ctx, call, hostOf{host, g})
-	return workers.Outcome{Done: out.Done, Value: out.Value, Nodes: out.Nodes}, err
+	return workers.Outcome(out), err
 }
 
 type hostOf struct {
@@ -43,12 +43,20 @@ func (h hostOf) Hosts(function string) bool {
 	return h.graphs.catalogue.PoolOf(function) == h.graphs.pool
 }
 
-func (h hostOf) Invoke(ctx context.Context, n *dagengine.Node, args wire.Value) (wire.Value, error) {
+func (h hostOf) Invoke(ctx context.Context, in dagengine.Invocation) (wire.Value, error) {
+	n := in.Node
 	return h.Host.Invoke(ctx, workers.Step{
-		Node: n.Name, Function: n.FunctionName(),
+		Node: n.Name, Function: n.FunctionName(), Level: in.Level, Origin: in.Origin,
 		Limits: wire.Limits{Timeout: n.Timeout, Attempts: n.Attempts, Backoff: n.Backoff},
-	}, args)
+	}, in.Args)
 }
+
+// pasts shows the DAG engine what runs carry along.
+type pasts struct{}
+
+func (pasts) Join(all []string) (string, error) { return consistency.Join(all) }
+
+func (pasts) Restarts(level string) bool { return consistency.Level(level).Restarts() }
 
 // plans compiles the DAGs of the catalogue, each version once.
 type plans struct {
@@ -121,6 +129,8 @@ type events struct{ b *broker.Broker }
 func (e events) Retried(call *wire.Call, wait time.Duration, why error) {
 	e.b.EventRetried(call, wait, why)
 }
+
+func (e events) Restarted(call *wire.Call, why string) { e.b.EventRestarted(call, why) }
 
 // stores opens the lattice store of each namespace once, and runs them all.
 type stores struct {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/workers"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -110,10 +111,10 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
 	}
-	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)})
+	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	p.worker = workers.New(workers.Config{
-		ID: p.id, Pool: cfg.Pool, Source: source, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
-	}, p.stores, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})
+		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.Slots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
+	}, p.stores, b, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})
 	for i, f := range cfg.Functions {
 		p.worker.Host(specs[i], f.Code)
 	}
@@ -139,6 +140,9 @@ func checkPool(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	}
 	mine := make(map[string]bool)
 	for _, f := range cfg.Functions {
+		if err := consistency.Check(f.Spec.Level); err != nil {
+			return err
+		}
 		if mine[f.Spec.Name] {
 			return &wire.Error{Op: "serve", Kind: wire.KindConflict, Name: f.Spec.Name, Msg: "handled twice by this worker"}
 		}
@@ -178,6 +182,10 @@ func (p *parts) run(ctx context.Context) error {
 	start(&lower, low, p.stores.Run)
 	start(&lower, low, p.catalogue.Run)
 	start(&lower, low, func(ctx context.Context) error { return p.b.Cancelled(ctx, p.worker.Cancel) })
+	start(&lower, low, func(ctx context.Context) error {
+		pins := p.worker.Pins()
+		return p.b.ServePins(ctx, p.id, pins.Find, pins.Release)
+	})
 	start(&lower, low, p.announce)
 	start(&middle, mid, p.worker.Run)
 	pulling, stopPulling := context.WithCancel(ctx)
@@ -248,7 +256,8 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 			info.Failures += s.Errors
 		}
 	}
-	info.Busy, info.Retries = p.puller.Busy(), p.worker.Retries()
+	info.Busy, info.Retries, info.Restarts = p.puller.Busy(), p.worker.Retries(), p.worker.Restarts()
+	_, info.Pinned = p.worker.Pins().Size()
 	info.CacheBytes, info.CacheKeys = p.stores.cached()
 	return numbers
 }

@@ -15,15 +15,19 @@ var ErrStale = errors.New("base was replaced in the meantime")
 type Snapshot struct {
 	Base  *Entry // nil if there is none
 	Slots []Entry
+	// AsOf is a revision: every write of the key up to it is in the snapshot. It
+	// is at least what Read was asked for, and may be lower than what is shown.
+	AsOf uint64
 }
 
 // A Bucket is the storage of one namespace. All methods may be called
 // concurrently, and return once the storage has acknowledged. A write that
 // returned another error than ErrStale may still be stored, now or later.
 type Bucket interface {
-	// Read returns a snapshot of the key. A key that was never written is an
-	// empty Snapshot and no error.
-	Read(ctx context.Context, key string) (Snapshot, error)
+	// Read returns a snapshot of the key that includes every write of it up to
+	// revision after; 0 asks for nothing. A key that was never written is a
+	// Snapshot without elements and no error.
+	Read(ctx context.Context, key string, after uint64) (Snapshot, error)
 	// PutBase replaces the base if its revision is still rev (0: there is
 	// none), else returns ErrStale. It returns the new revision.
 	PutBase(ctx context.Context, key string, e Entry, rev uint64) (uint64, error)
@@ -42,9 +46,10 @@ type Update struct {
 	Lost bool
 }
 
-// A Feed tells of writes to exactly the keys that are followed. Once Follow
-// returned, every write that a later Bucket.Read misses arrives as an Update.
-// Updates that arrive before Listen is called are kept for it.
+// A Feed tells of writes to exactly the keys that are followed, in the order of
+// their revisions, which all keys of a bucket share. Once Follow returned, every
+// write that a later Bucket.Read misses arrives as an Update. Updates that
+// arrive before Listen is called are kept for it.
 type Feed interface {
 	Follow(key string) error
 	Unfollow(key string) error

@@ -19,12 +19,14 @@ type entry struct {
 	key    string
 	served atomic.Pointer[served] // what Store.Get may answer without the lock
 	used   atomic.Bool            // since the evicting hand last came by
+	asOf   atomic.Uint64          // state holds every write up to this revision, if it is fresh
 	place  int                    // in the ring; guarded by ring.mu
 
 	// mu guards everything below. No I/O happens while it is held. Lock order:
 	// entry.mu, then shard.mu, ring.mu or dirty.mu, one at a time.
 	mu       sync.Mutex
 	state    Lattice           // nil: nothing known
+	rev      uint64            // newest revision of anything in state
 	baseRev  uint64            // newest base that state includes; 0: none known
 	slots    map[string]uint64 // others' slots that may be stored, by revision
 	gen      uint64            // Store.gen when the complete state was read; 0: never
@@ -39,11 +41,25 @@ type entry struct {
 	turn  chan struct{} // held while one write or fold of this key is under way
 }
 
-// served is an answer of Store.Get. It never changes.
+// served is an answer of Store.View. It never changes.
 type served struct {
-	gen   uint64
-	value wire.Value
-	found bool
+	View
+	gen uint64
+}
+
+// A View is what a reader is shown of a key.
+type View struct {
+	Value wire.Value // its body is shared and must not be written to
+	Found bool       // false if nothing was written, or it was deleted
+	// Rev is the newest revision in it; 0 if nothing was ever stored. Whoever
+	// asks for a view after Rev sees no less.
+	Rev uint64
+	// Seen is the key's causal context, for a write that replaces what was shown
+	// (see NewOverwrite); nil unless the key holds a register.
+	Seen Lattice
+	// After is what else a reader must see by now: of other namespaces, the
+	// revision. Usually nil.
+	After map[string]uint64
 }
 
 // A flight is one read of a key that many may wait for.
@@ -57,18 +73,27 @@ func (e *entry) serveLocked() *served {
 	if v := e.served.Load(); v != nil && v.gen == e.gen {
 		return v
 	}
-	v := answer(e.state)
-	v.gen = e.gen
+	v := &served{View: ViewOf(e.state, e.rev), gen: e.gen}
 	e.served.Store(v)
 	return v
 }
 
-// answer is what a user sees of a state: a deleted register is absent.
-func answer(state Lattice) *served {
-	if state == nil || deleted(state) {
-		return &served{}
+// ViewOf is what a user sees of a lattice whose newest revision is rev: a deleted
+// register is absent.
+func ViewOf(state Lattice, rev uint64) View {
+	v := View{Rev: rev}
+	switch l := state.(type) {
+	case nil:
+		return v
+	case *LWW:
+		v.Seen = l.Clone()
+	case *Causal:
+		v.Seen, v.After = l.Context(), l.After()
 	}
-	return &served{value: state.Value(), found: true}
+	if !deleted(state) {
+		v.Value, v.Found = state.Value(), true
+	}
+	return v
 }
 
 // joinLocked merges l into the state and takes note of it. l belongs to the
@@ -83,31 +108,52 @@ func (e *entry) joinLocked(l Lattice) error {
 }
 
 // Join merges l into a lattice and returns the result, which may be either of
-// them: both belong to it from then on. nil is an empty one. As in
-// Snapshot.Join, a deletion beside another kind does nothing.
+// them: both belong to it from then on. nil is an empty one. A plain register
+// beside a causal one is one more version of it. As in Snapshot.Join, a deletion
+// beside a kind that isn't a register does nothing.
 func Join(into, l Lattice) (joined Lattice, changed bool, err error) {
 	switch {
 	case l == nil:
 		return into, false, nil
 	case into == nil:
 		return l, true, nil
-	case into.Kind() != l.Kind() && deleted(into):
+	case joinable(into, l):
+		if plain, ok := into.(*LWW); ok && l.Kind() == KindCausal {
+			into = Lift(plain)
+			_, err = into.Merge(l)
+			return into, true, err
+		}
+	case deleted(into):
 		return l, true, nil
-	case into.Kind() != l.Kind() && deleted(l):
+	case deleted(l):
 		return into, false, nil
 	}
 	changed, err = into.Merge(l)
 	return into, changed, err
 }
 
+// joinable says whether two lattices can be parts of one key.
+func joinable(a, b Lattice) bool {
+	return a.Kind() == b.Kind() || isRegister(a) && isRegister(b)
+}
+
+// isRegister says whether a lattice is one that a Put writes.
+func isRegister(l Lattice) bool { return l.Kind() == KindLWW || l.Kind() == KindCausal }
+
+// deleted says whether a lattice is a register without a value.
 func deleted(l Lattice) bool {
-	r, ok := l.(*LWW)
-	return ok && r.Deleted()
+	switch r := l.(type) {
+	case *LWW:
+		return r.Deleted()
+	case *Causal:
+		return r.Deleted()
+	}
+	return false
 }
 
 // forgetLocked drops what is known of the stored key, not what we wrote.
 func (e *entry) forgetLocked() {
-	e.state, e.baseRev, e.slots, e.gen = nil, 0, nil, 0
+	e.state, e.rev, e.baseRev, e.slots, e.gen = nil, 0, 0, nil, 0
 	e.served.Store(nil)
 }
 
@@ -117,6 +163,18 @@ func (e *entry) slotSeenLocked(writer string, rev uint64) {
 		e.slots = make(map[string]uint64)
 	}
 	e.slots[writer] = max(e.slots[writer], rev)
+}
+
+// VersionsOf returns all values of a lattice that stand beside each other, the one
+// that a reader is shown first; none if it has no value.
+func VersionsOf(l Lattice) []wire.Value {
+	if l == nil || deleted(l) {
+		return nil
+	}
+	if c, ok := l.(*Causal); ok {
+		return c.Versions()
+	}
+	return []wire.Value{l.Value()}
 }
 
 // shards is how many locks the keys are spread over: enough that 64 cores
@@ -142,8 +200,9 @@ func (c *cache) at(key string) *shard {
 	return &c.shards[maphash.String(c.seed, key)%shards]
 }
 
-// serve answers a read at memory speed, or returns nil.
-func (c *cache) serve(key string, gen uint64) *served {
+// serve answers a read at memory speed, or returns nil. What is fresh holds
+// every write up to what the feed has come to.
+func (c *cache) serve(key string, gen, progress, after uint64) *served {
 	sh := c.at(key)
 	sh.mu.RLock()
 	e := sh.entries[key]
@@ -152,7 +211,7 @@ func (c *cache) serve(key string, gen uint64) *served {
 		return nil
 	}
 	v := e.served.Load()
-	if v == nil || v.gen != gen {
+	if v == nil || v.gen != gen || after > progress && after > e.asOf.Load() {
 		return nil
 	}
 	e.touch()

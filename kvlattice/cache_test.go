@@ -67,8 +67,8 @@ func TestEvictionLeavesUnfoldedWritesUntilTheyAreFolded(t *testing.T) {
 		s, _, _ := start(t, kvlattice.Config{Writer: "w", CacheBytes: 1, SmallBase: 1}, mem)
 		for i := range 100 {
 			key := fmt.Sprint("k", i)
-			must(t, s.Merge(t.Context(), key, set("1", "2", "3", "4", "5")))
-			must(t, s.Merge(t.Context(), key, set("6"))) // a slot: it is much less than the base
+			mergeInto(t, s, key, set("1", "2", "3", "4", "5"))
+			mergeInto(t, s, key, set("6")) // a slot: it is much less than the base
 			wantValue(t, s, key, "[1,2,3,4,5,6]")
 		}
 		if st := s.Stats(); st.Unfolded == 0 {

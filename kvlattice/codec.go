@@ -37,6 +37,8 @@ func Decode(e Entry) (Lattice, error) {
 		return registerOf(e, stampOf(e.At), ""), nil
 	case KindLWW:
 		return orNil(decodeLWW(e))
+	case KindCausal:
+		return orNil(decodeCausal(e))
 	case KindCounter:
 		return orNil(decodeCounter(e))
 	case KindSet:
@@ -67,10 +69,7 @@ func (s Snapshot) Join() (Lattice, error) {
 		}
 	}
 	if len(joined) > 1 { // only now, so that the order of elements doesn't matter
-		joined = slices.DeleteFunc(joined, func(h held) bool {
-			r, ok := h.lattice.(*LWW)
-			return ok && r.deleted
-		})
+		joined = slices.DeleteFunc(joined, func(h held) bool { return deleted(h.lattice) })
 	}
 	switch len(joined) {
 	case 0:
@@ -96,9 +95,9 @@ func add(joined *[]held, e Entry, where string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	for _, h := range *joined {
-		if h.lattice.Kind() == l.Kind() {
-			_, err := h.lattice.Merge(l)
+	for i, h := range *joined {
+		if joinable(h.lattice, l) {
+			(*joined)[i].lattice, _, err = Join(h.lattice, l)
 			return err
 		}
 	}

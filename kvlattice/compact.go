@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -18,10 +19,16 @@ const (
 	// maxDirty is how many unfolded keys are left to Run, at eight folders about a
 	// second's work. Past it writers fold the keys they wrote, which slows them down.
 	maxDirty = 10_000
-	// maxVisits is how often a counter is folded again for operations that were
-	// not settled yet, each time after twice as long: a minute in all by default.
-	// Whoever folds the key next settles what is left.
-	maxVisits = 8
+	// maxVisits is how often a key is folded again for what was not settled yet,
+	// each time after twice as long: four minutes in all by default. Whoever folds
+	// the key next settles what is left.
+	maxVisits = 10
+	// wideClock is how many writers a causal register's clock may remember before
+	// those are folded that are gone.
+	wideClock = 16
+	// moment is the source under which floors holds a time: up to it, in
+	// nanoseconds, all dots that are acknowledged are stored.
+	moment = "\x00time"
 )
 
 // overdue says whether the writer of a slot should fold it itself, now.
@@ -115,7 +122,7 @@ func (s *Store) visit(ctx context.Context, e *entry) error {
 		s.dirty.set(e, o.retry)
 	case o.held():
 		s.dirty.set(e, time.Now().Add(s.cfg.Idle))
-	case s.cfg.Settled != nil && e.openLocked() && o.visits < maxVisits:
+	case e.openLocked() && o.visits < maxVisits:
 		s.dirty.set(e, time.Now().Add(s.cfg.Idle<<o.visits))
 		o.visits++
 	default:
@@ -127,10 +134,36 @@ func (s *Store) visit(ctx context.Context, e *entry) error {
 	return err
 }
 
-// openLocked says whether the key counts operations that aren't settled.
+// settled is a lattice that remembers operations one by one until they are
+// known to be in every snapshot. What is open is told by source, how many each.
+type settled interface {
+	Lattice
+	Unsettled() map[string]int
+	Settle(source string, upTo uint64)
+}
+
+// Unsettled counts the writers that the clock remembers, under the moment, if
+// they are more than need be.
+func (c *Causal) Unsettled() map[string]int {
+	if n := c.clock.Len(); n > wideClock {
+		return map[string]int{moment: n}
+	}
+	return nil
+}
+
+// Settle takes all dots up to a moment, in nanoseconds since 1970, for known. It
+// is right only on the join of a snapshot that was taken after all of them that
+// will ever be acknowledged were stored, and only if the result becomes the base.
+func (c *Causal) Settle(source string, upTo uint64) {
+	if source == moment {
+		c.clock.Raise(Timestamp{Wall: int64(min(upTo, math.MaxInt64))})
+	}
+}
+
+// openLocked says whether the key remembers operations that aren't settled.
 func (e *entry) openLocked() bool {
-	c, ok := e.state.(*Counter)
-	return ok && len(c.Unsettled()) > 0
+	l, ok := e.state.(settled)
+	return ok && len(l.Unsettled()) > 0
 }
 
 // fold joins a key's slots into its base and purges them: first the base, so
@@ -140,7 +173,7 @@ func (e *entry) openLocked() bool {
 // fold fail with ErrStale.
 func (s *Store) fold(ctx context.Context, e *entry) error {
 	floors := s.floors(ctx, e)
-	snap, err := s.bucket.Read(ctx, e.key)
+	snap, err := s.bucket.Read(ctx, e.key, 0)
 	if err != nil {
 		return err
 	}
@@ -178,7 +211,7 @@ func (s *Store) fold(ctx context.Context, e *entry) error {
 	if grown || failed || behind(fenced, floors, joined) {
 		next := new(Entry)
 		next.Header, next.Body = joined.Encode()
-		if rev, err = s.replaceBase(ctx, e, next, rev); err != nil {
+		if rev, err = s.bucket.PutBase(ctx, e.key, *next, rev); err != nil {
 			return err
 		}
 		fenced = floors
@@ -200,11 +233,11 @@ func (s *Store) folded(e *entry, joined Lattice, rev uint64, floors map[string]u
 		e.own.rev, e.own.failed = 0, nil
 		return nil
 	}
-	if e.state != nil && e.state.Kind() != joined.Kind() {
+	if e.state != nil && !joinable(e.state, joined) {
 		e.forgetLocked() // what is stored counts
 	}
 	err := e.joinLocked(joined)
-	e.baseRev = max(e.baseRev, rev)
+	e.baseRev, e.rev = max(e.baseRev, rev), max(e.rev, rev)
 	s.cache.accountLocked(e)
 	return err
 }
@@ -247,7 +280,7 @@ func (s *Store) purge(ctx context.Context, e *entry, snap Snapshot, rev uint64) 
 // not show the last of those writes yet. And if the snapshot is older than our
 // last base, its settled join never gets anywhere: its revision is stale.
 func settle(l Lattice, floors map[string]uint64) {
-	if c, ok := l.(*Counter); ok {
+	if c, ok := l.(settled); ok {
 		for source, floor := range floors {
 			c.Settle(source, floor)
 		}
@@ -257,7 +290,7 @@ func settle(l Lattice, floors map[string]uint64) {
 // behind says whether a base put now would let the next fold settle more of
 // what l has open than the last one does.
 func behind(last, now map[string]uint64, l Lattice) bool {
-	c, ok := l.(*Counter)
+	c, ok := l.(settled)
 	if !ok {
 		return false
 	}
@@ -269,15 +302,12 @@ func behind(last, now map[string]uint64, l Lattice) bool {
 	return false
 }
 
-// floors asks how far the calls are settled that the key's counter remembers.
+// floors asks how far that is settled which the key remembers one by one.
 func (s *Store) floors(ctx context.Context, e *entry) map[string]uint64 {
-	if s.cfg.Settled == nil {
-		return nil
-	}
 	floors := make(map[string]uint64)
 	e.mu.Lock()
 	for _, l := range []Lattice{e.state, e.own.mine} {
-		if c, ok := l.(*Counter); ok {
+		if c, ok := l.(settled); ok {
 			for source := range c.Unsettled() {
 				floors[source] = 0
 			}
@@ -285,9 +315,14 @@ func (s *Store) floors(ctx context.Context, e *entry) map[string]uint64 {
 	}
 	e.mu.Unlock()
 	for source := range floors {
-		// Where the answer can't be had, operations are remembered for longer.
-		if floor, err := s.cfg.Settled(ctx, source); err == nil {
-			floors[source] = floor
+		switch {
+		case source == moment:
+			floors[source] = uint64(max(time.Now().Add(-foldAfter).UnixNano(), 0))
+		case s.cfg.Settled != nil:
+			// Where the answer can't be had, operations are remembered for longer.
+			if floor, err := s.cfg.Settled(ctx, source); err == nil {
+				floors[source] = floor
+			}
 		}
 	}
 	return floors

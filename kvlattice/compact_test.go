@@ -28,7 +28,7 @@ func TestRestingSlotIsFolded(t *testing.T) {
 		s, _, stop := start(t, kvlattice.Config{Writer: "w"}, mem)
 		crowd(t, mem, "k", set("0"))
 		wantValue(t, s, "k", "[0]")
-		must(t, s.Merge(t.Context(), "k", set("1")))
+		mergeInto(t, s, "k", set("1"))
 		if snap := stored(t, mem, "k"); snap.Base != nil || len(snap.Slots) != 2 {
 			t.Fatalf("stored %+v; want two slots", snap)
 		}
@@ -69,14 +69,14 @@ func TestLargeSlotIsFoldedByItsWriter(t *testing.T) {
 			for j := range long {
 				long[j] = 'a' + byte(rand.IntN(26))
 			}
-			must(t, s.Merge(t.Context(), "k", set(fmt.Sprintf(`"%s"`, long))))
+			mergeInto(t, s, "k", set(fmt.Sprintf(`"%s"`, long)))
 			for _, slot := range stored(t, mem, "k").Slots {
 				if len(slot.Body) > 20<<10 {
 					t.Fatalf("write %d: a slot of %d bytes", i, len(slot.Body))
 				}
 			}
 		}
-		if l, err := s.Read(t.Context(), "k"); err != nil || l.(*kvlattice.Set).Len() != 101 {
+		if l, _, err := s.Read(t.Context(), "k", 0); err != nil || l.(*kvlattice.Set).Len() != 101 {
 			t.Errorf("read: %v", err)
 		}
 	})
@@ -90,13 +90,13 @@ func TestLateSlotWriteOverwritesNothing(t *testing.T) {
 		s, _, stop := start(t, kvlattice.Config{Writer: "w"}, mem)
 		crowd(t, mem, "k", set("0"))
 		wantValue(t, s, "k", "[0]")
-		must(t, s.Merge(t.Context(), "k", set("1")))
+		mergeInto(t, s, "k", set("1"))
 		mem.Fault(func(latticetest.Op) latticetest.Outcome { return latticetest.Late })
-		if err := s.Merge(t.Context(), "k", set("2")); err == nil {
+		if _, err := s.Merge(t.Context(), "k", set("2")); err == nil {
 			t.Fatal("a lost write was acknowledged")
 		}
 		mem.Fault(nil)
-		must(t, s.Merge(t.Context(), "k", set("3")))
+		mergeInto(t, s, "k", set("3"))
 		mem.Arrive()
 		fresh := kvlattice.New(kvlattice.Config{}, mem, nil)
 		wantValue(t, fresh, "k", "[0,1,2,3]")
@@ -114,14 +114,14 @@ func TestWriteDuringAnothersFoldIsKept(t *testing.T) {
 		a, _, _ := start(t, kvlattice.Config{Writer: "a", Idle: time.Hour}, mem)
 		crowd(t, mem, "k", set("0"))
 		wantValue(t, a, "k", "[0]")
-		must(t, a.Merge(t.Context(), "k", set("1")))
+		mergeInto(t, a, "k", set("1"))
 		b := kvlattice.New(kvlattice.Config{Writer: "b", Idle: time.Hour}, mem, nil)
-		must(t, b.Merge(t.Context(), "k", set("2")))
+		mergeInto(t, b, "k", set("2"))
 		writing := false
 		mem.Fault(func(o latticetest.Op) latticetest.Outcome {
 			if o.Name == "put base" && !writing { // between b's read and its base
 				writing = true
-				go func() { must(t, a.Merge(context.Background(), "k", set("3"))) }()
+				go func() { must(t, merged(a.Merge(context.Background(), "k", set("3")))) }()
 				return latticetest.Fails
 			}
 			return latticetest.Works
@@ -131,7 +131,7 @@ func TestWriteDuringAnothersFoldIsKept(t *testing.T) {
 		}
 		synctest.Wait()
 		must(t, b.Fold(t.Context()))
-		must(t, a.Merge(t.Context(), "k", set("4"))) // a's slot was purged meanwhile
+		mergeInto(t, a, "k", set("4")) // a's slot was purged meanwhile
 		fresh := kvlattice.New(kvlattice.Config{}, mem, nil)
 		wantValue(t, fresh, "k", "[0,1,2,3,4]")
 		wantValue(t, a, "k", "[0,1,2,3,4]")
@@ -153,7 +153,7 @@ func TestZombieCountsOnce(t *testing.T) {
 		crowd(t, mem, "n", op("calls", 100, 1, 1000))
 		wantValue(t, zombie, "n", "1000")
 		mem.Fault(func(latticetest.Op) latticetest.Outcome { return latticetest.Late })
-		if err := zombie.Merge(t.Context(), "n", op("calls", 7, 1, 5)); err == nil {
+		if _, err := zombie.Merge(t.Context(), "n", op("calls", 7, 1, 5)); err == nil {
 			t.Fatal("the injected fault is missing")
 		}
 		mem.Fault(nil)
@@ -161,16 +161,16 @@ func TestZombieCountsOnce(t *testing.T) {
 
 		cfg.Writer = "healthy"
 		healthy, _, _ := start(t, cfg, mem)
-		must(t, healthy.Merge(t.Context(), "n", op("calls", 7, 2, 6)))
+		mergeInto(t, healthy, "n", op("calls", 7, 2, 6))
 		settled.Store(50)
 		rest()
-		c, err := healthy.Read(t.Context(), "n")
+		c, _, err := healthy.Read(t.Context(), "n", 0)
 		must(t, err)
 		if n := c.(*kvlattice.Counter).Unsettled()["calls"]; n != 1 || c.(*kvlattice.Counter).Total() != 1006 {
 			t.Errorf("%d operations unsettled, total %s; want 1 (number 100), 1006", n, c.Value().Body)
 		}
 		mem.Arrive()
-		must(t, zombie.Merge(t.Context(), "n", op("calls", 7, 1, 5)))
+		mergeInto(t, zombie, "n", op("calls", 7, 1, 5))
 		feed.Release()
 		rest()
 		for name, s := range map[string]*kvlattice.Store{
@@ -192,10 +192,10 @@ func TestLaggingReplicaDoesNotSettle(t *testing.T) {
 		cfg := kvlattice.Config{Writer: "a", Settled: func(context.Context, string) (uint64, error) { return settled.Load(), nil }}
 		a := kvlattice.New(cfg, mem, nil)
 		crowd(t, mem, "n", op("calls", 1, 1, 1))
-		must(t, a.Merge(t.Context(), "n", op("calls", 2, 1, 10)))
+		mergeInto(t, a, "n", op("calls", 2, 1, 10))
 		cfg.Writer = "b"
 		b := kvlattice.New(cfg, mem, nil)
-		must(t, b.Merge(t.Context(), "n", op("calls", 3, 1, 100)))
+		mergeInto(t, b, "n", op("calls", 3, 1, 100))
 		settled.Store(3)
 		mem.Lag(1) // a doesn't see b's slot
 		must(t, a.Fold(t.Context()))
@@ -212,7 +212,7 @@ func TestFailedFoldIsTriedAgain(t *testing.T) {
 				s, _, stop := start(t, kvlattice.Config{Writer: "w"}, mem)
 				crowd(t, mem, "k", set("0"))
 				wantValue(t, s, "k", "[0]")
-				must(t, s.Merge(t.Context(), "k", set("1")))
+				mergeInto(t, s, "k", set("1"))
 				failed := 0
 				mem.Fault(func(o latticetest.Op) latticetest.Outcome {
 					if o.Name == name && failed < 3 {
@@ -241,7 +241,7 @@ func TestHotCounterStaysSmall(t *testing.T) {
 		s, _, stop := start(t, cfg, mem)
 		largest := 0
 		for i := range uint64(5000) {
-			must(t, s.Merge(t.Context(), "n", op("calls", i+1, 1, 1)))
+			mergeInto(t, s, "n", op("calls", i+1, 1, 1))
 			done.Store(i + 1)
 			snap := stored(t, mem, "n")
 			for _, e := range append(snap.Slots, *snap.Base) {

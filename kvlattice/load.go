@@ -3,7 +3,6 @@ package kvlattice
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -51,16 +50,17 @@ func (s *Store) killLocked(e *entry) {
 	s.dirty.remove(e)
 }
 
-// load makes a pinned entry fresh: many may ask, one reads. It returns false
-// if nothing can be cached because nobody listens.
-func (s *Store) load(ctx context.Context, e *entry) (bool, error) {
+// load makes a pinned entry fresh, with every write up to revision after: many
+// may ask, one reads. It returns false if nothing can be cached because nobody
+// listens.
+func (s *Store) load(ctx context.Context, e *entry, after uint64) (bool, error) {
 	for {
 		gen := s.gen.Load() // before the question who listens: see Run
 		if !s.listening.Load() {
 			return false, nil
 		}
 		e.mu.Lock()
-		if e.gen == gen {
+		if e.gen == gen && max(e.asOf.Load(), s.progress.Load()) >= after {
 			e.mu.Unlock()
 			e.touch()
 			s.cache.at(e.key).hits.Add(1)
@@ -71,7 +71,7 @@ func (s *Store) load(ctx context.Context, e *entry) (bool, error) {
 			f = &flight{done: make(chan struct{})}
 			e.flight = f
 			e.mu.Unlock()
-			f.err = s.fill(ctx, e, gen)
+			f.err = s.fill(ctx, e, gen, after)
 			e.mu.Lock()
 			e.flight = nil
 			e.mu.Unlock()
@@ -90,7 +90,7 @@ func (s *Store) load(ctx context.Context, e *entry) (bool, error) {
 }
 
 // fill follows and reads a key. Whoever calls it holds the entry's flight.
-func (s *Store) fill(ctx context.Context, e *entry, gen uint64) error {
+func (s *Store) fill(ctx context.Context, e *entry, gen, after uint64) error {
 	s.count.misses.Add(1)
 	e.mu.Lock()
 	followed := e.followed
@@ -103,13 +103,13 @@ func (s *Store) fill(ctx context.Context, e *entry, gen uint64) error {
 		e.followed = true
 		e.mu.Unlock()
 	}
-	return s.refresh(ctx, e, gen)
+	return s.refresh(ctx, e, gen, after)
 }
 
 // refresh joins a pinned entry with what is stored. A gen says that this makes
 // it fresh, because the key was followed before; 0 that it doesn't.
-func (s *Store) refresh(ctx context.Context, e *entry, gen uint64) error {
-	snap, err := s.bucket.Read(ctx, e.key)
+func (s *Store) refresh(ctx context.Context, e *entry, gen, after uint64) error {
+	snap, err := s.bucket.Read(ctx, e.key, after)
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,7 @@ func (s *Store) refresh(ctx context.Context, e *entry, gen uint64) error {
 	s.cache.accountLocked(e)
 	if gen != 0 {
 		e.gen = gen
+		raise(&e.asOf, snap.AsOf)
 		if len(snap.Slots) > s.cfg.CompactSlots {
 			s.dirty.urge(e, s.soon())
 		}
@@ -138,7 +139,7 @@ func (s *Store) refresh(ctx context.Context, e *entry, gen uint64) error {
 // somebody replaced the key by hand. What we wrote ourselves and is not in the
 // base yet can't be forgotten: the difference is an error until it is resolved.
 func (s *Store) absorbLocked(e *entry, snap Snapshot, stored Lattice) error {
-	if stored != nil && e.state != nil && stored.Kind() != e.state.Kind() {
+	if stored != nil && e.state != nil && !joinable(stored, e.state) {
 		e.forgetLocked()
 	}
 	if err := e.joinLocked(stored); err != nil {
@@ -163,6 +164,7 @@ func (s *Store) absorbLocked(e *entry, snap Snapshot, stored Lattice) error {
 			e.slotSeenLocked(slot.Writer, slot.Rev)
 		}
 	}
+	e.rev = max(e.rev, snap.newest())
 	for writer, rev := range e.slots {
 		if !seen[writer] && rev <= newest {
 			delete(e.slots, writer) // it was purged
@@ -173,30 +175,44 @@ func (s *Store) absorbLocked(e *entry, snap Snapshot, stored Lattice) error {
 
 // fetch reads a key past the cache, joined with what we wrote ourselves: a
 // replica may lag behind that.
-func (s *Store) fetch(ctx context.Context, e *entry) (Lattice, error) {
+func (s *Store) fetch(ctx context.Context, e *entry, after uint64) (Lattice, uint64, error) {
 	s.count.misses.Add(1)
-	snap, err := s.bucket.Read(ctx, e.key)
+	snap, err := s.bucket.Read(ctx, e.key, after)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	stored, err := snap.Join()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s.observe(stored)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	rev := snap.newest()
 	if e.own.mine != nil {
+		rev = max(rev, e.own.rev)
 		stored, _, err = Join(stored, e.own.mine.Clone())
 	}
-	return stored, err
+	return stored, rev, err
+}
+
+// newest is the newest revision of what the snapshot shows.
+func (s Snapshot) newest() uint64 {
+	rev := uint64(0)
+	if s.Base != nil {
+		rev = s.Base.upTo()
+	}
+	for _, slot := range s.Slots {
+		rev = max(rev, slot.upTo())
+	}
+	return rev
 }
 
 // observe shows the clock the stamps that were read, so that what is written
 // next is newer.
 func (s *Store) observe(l Lattice) {
-	if r, ok := l.(*LWW); ok {
-		s.cfg.Clock.Observe(r.Timestamp())
+	if ts := latest(l); ts != (Timestamp{}) {
+		s.cfg.Clock.Observe(ts)
 	}
 }
 
@@ -207,10 +223,14 @@ func (s *Store) apply(u Update) {
 		s.gen.Add(1)
 		return
 	}
-	e := s.cache.find(u.Key)
-	if e == nil || !s.wants(e, u.Entry) {
-		return
+	if e := s.cache.find(u.Key); e != nil && s.wants(e, u.Entry) {
+		s.update(e, u)
 	}
+	raise(&s.progress, u.Entry.Rev)
+}
+
+// update joins an update into the entry that follows its key.
+func (s *Store) update(e *entry, u Update) {
 	l, err := Decode(u.Entry)
 	if err == nil {
 		s.observe(l)
@@ -220,12 +240,12 @@ func (s *Store) apply(u Update) {
 	if e.dead {
 		return
 	}
-	if err != nil || e.state != nil && e.state.Kind() != l.Kind() {
+	if err != nil || e.state != nil && !joinable(e.state, l) {
 		e.forgetLocked() // the next read says what is wrong, if that is still so
 		return
 	}
 	base := u.Entry.Writer == ""
-	if !base {
+	if !base && !s.isOwn(u.Entry.Writer) {
 		e.slotSeenLocked(u.Entry.Writer, u.Entry.Rev)
 		if len(e.slots) > s.cfg.CompactSlots {
 			s.dirty.urge(e, s.soon())
@@ -241,6 +261,7 @@ func (s *Store) apply(u Update) {
 		e.forgetLocked()
 		return
 	}
+	e.rev = max(e.rev, u.Entry.upTo())
 	if base {
 		e.baseRev = max(e.baseRev, u.Entry.Rev)
 		for writer, rev := range e.slots {
@@ -252,32 +273,16 @@ func (s *Store) apply(u Update) {
 	s.cache.accountLocked(e)
 }
 
-// wants says whether an update is news: not if we wrote it, or know a newer base.
+// wants says whether an update is news: not if we know a newer base, or wrote it
+// and have heard of that already. What we wrote and are told of before the
+// acknowledgement is news: another worker may have been shown it.
 func (s *Store) wants(e *entry, u Entry) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch {
-	case u.Writer != "":
-		return !s.isOwn(u.Writer)
-	case u.Rev <= e.baseRev:
-		return false
-	default:
-		return e.own.base == nil || !same(*e.own.base, u)
+	if u.Writer == "" {
+		return u.Rev > e.baseRev
 	}
-}
-
-// same says whether an update is the write that we have under way. Updates may
-// carry headers of the storage's own.
-func same(ours, u Entry) bool {
-	if !slices.Equal(ours.Body, u.Body) {
-		return false
-	}
-	for name, values := range ours.Header {
-		if !slices.Equal(values, u.Header[name]) {
-			return false
-		}
-	}
-	return true
+	return !s.isOwn(u.Writer) || u.Rev > e.own.rev
 }
 
 // isOwn says whether a slot is one of this process: see Store.slot.

@@ -119,19 +119,19 @@ func (c *client) count(ctx context.Context, key string) {
 		return
 	}
 	first := op("calls", call, 1, delta)
-	_ = c.store.Merge(ctx, key, first) // the worker dies, or seems to
+	_, _ = c.store.Merge(ctx, key, first) // the worker dies, or seems to
 	delta++
 	c.insist(ctx, c.peer, key, op("calls", call, 2, delta))
 	c.end(call, key, delta)
 	if c.random.IntN(2) == 0 {
 		<-time.After(time.Duration(c.random.IntN(int(time.Second))))
-		_ = c.store.Merge(ctx, key, first)
+		_, _ = c.store.Merge(ctx, key, first)
 	}
 }
 
 func (c *client) insist(ctx context.Context, s *kvlattice.Store, key string, l kvlattice.Lattice) {
 	for range 1000 {
-		if s.Merge(ctx, key, l) == nil {
+		if _, err := s.Merge(ctx, key, l); err == nil {
 			return
 		}
 	}
@@ -140,7 +140,7 @@ func (c *client) insist(ctx context.Context, s *kvlattice.Store, key string, l k
 
 // read checks that a store never goes back, and shows its own writes.
 func (c *client) read(ctx context.Context, key string) {
-	now, err := c.store.Read(ctx, key)
+	now, _, err := c.store.Read(ctx, key, 0)
 	if err != nil {
 		return
 	}

@@ -80,6 +80,8 @@ type Store struct {
 	// gen counts the times that everything cached went stale: answers of an
 	// older one aren't served. It starts at 1.
 	gen       atomic.Uint64
+	progress  atomic.Uint64          // the feed has told of every write up to this revision
+	shown     atomic.Uint64          // see Shown
 	listening atomic.Bool            // Run hears the feed: what is read may be kept
 	slot      atomic.Pointer[string] // name of the slots that are begun from now on
 	renamed   atomic.Uint64          // times that it changed
@@ -100,51 +102,76 @@ func New(cfg Config, bucket Bucket, feed Feed) *Store {
 // one. A cached key costs no I/O and no allocation. The value's body is shared
 // and must not be written to.
 func (s *Store) Get(ctx context.Context, key string) (wire.Value, bool, error) {
-	if v := s.cache.serve(key, s.gen.Load()); v != nil {
-		return v.value, v.found, nil
+	v, err := s.View(ctx, key, 0)
+	return v.Value, v.Found, err
+}
+
+// View returns what a reader is shown of the key, with every write of it up to
+// revision after. What is cached is served if it is known to hold those: the
+// revisions of all keys are one order, and the feed tells of them in that order.
+func (s *Store) View(ctx context.Context, key string, after uint64) (View, error) {
+	if v := s.cache.serve(key, s.gen.Load(), s.progress.Load(), after); v != nil {
+		return v.View, nil
 	}
 	e := s.pin(key)
 	defer s.unpin(e)
-	cached, err := s.load(ctx, e)
+	cached, err := s.load(ctx, e, after)
 	if err != nil {
-		return wire.Value{}, false, fmt.Errorf("read %q: %w", key, err)
+		return View{}, fmt.Errorf("read %q: %w", key, err)
 	}
 	if cached {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		v := e.serveLocked()
-		return v.value, v.found, nil
+		return e.serveLocked().View, nil
 	}
-	state, err := s.fetch(ctx, e)
+	state, rev, err := s.fetch(ctx, e, after)
 	if err != nil {
-		return wire.Value{}, false, fmt.Errorf("read %q: %w", key, err)
+		return View{}, fmt.Errorf("read %q: %w", key, err)
 	}
-	v := answer(state)
-	return v.value, v.found, nil
+	return ViewOf(state, rev), nil
 }
 
-// Read returns a copy of the key's lattice, which is the caller's own; nil if
-// nothing was ever written. A deleted register is a lattice, not nil.
-func (s *Store) Read(ctx context.Context, key string) (Lattice, error) {
+// Read returns a copy of the key's lattice, which is the caller's own, with
+// every write of it up to revision after, and the newest revision in it. It is
+// nil if nothing was ever written. A deleted register is a lattice, not nil.
+func (s *Store) Read(ctx context.Context, key string, after uint64) (Lattice, uint64, error) {
 	e := s.pin(key)
 	defer s.unpin(e)
-	cached, err := s.load(ctx, e)
+	cached, err := s.load(ctx, e, after)
 	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", key, err)
+		return nil, 0, fmt.Errorf("read %q: %w", key, err)
 	}
 	if cached {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.state == nil {
-			return nil, nil
+			return nil, e.rev, nil
 		}
-		return e.state.Clone(), nil
+		return e.state.Clone(), e.rev, nil
 	}
-	state, err := s.fetch(ctx, e)
+	state, rev, err := s.fetch(ctx, e, after)
 	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", key, err)
+		return nil, 0, fmt.Errorf("read %q: %w", key, err)
 	}
-	return state, nil
+	return state, rev, nil
+}
+
+// Shown notes that a reader on this worker was shown something as new as rev, and
+// returns the newest revision that any of them was. A reader who asks for views
+// no older than that sees, with the others, one cut through all keys.
+func (s *Store) Shown(rev uint64) uint64 { return raise(&s.shown, rev) }
+
+// raise lifts a mark that only grows, and returns it.
+func raise(mark *atomic.Uint64, to uint64) uint64 {
+	for {
+		now := mark.Load()
+		if to <= now {
+			return now
+		}
+		if mark.CompareAndSwap(now, to) {
+			return to
+		}
+	}
 }
 
 // Put writes a last-writer-wins value. It returns when that is stored.
@@ -153,7 +180,8 @@ func (s *Store) Put(ctx context.Context, key string, v wire.Value) error {
 	if err != nil {
 		return err
 	}
-	return s.Merge(ctx, key, NewLWW(v, ts, s.cfg.Writer))
+	_, err = s.Merge(ctx, key, NewLWW(v, ts, s.cfg.Writer))
+	return err
 }
 
 // Delete marks a last-writer-wins value as deleted; deleting what isn't there
@@ -163,7 +191,8 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	return s.Merge(ctx, key, NewTombstone(ts, s.cfg.Writer))
+	_, err = s.Merge(ctx, key, NewTombstone(ts, s.cfg.Writer))
+	return err
 }
 
 // stampToWin is Stamp, but where nothing is cached it reads the key first: a
@@ -172,14 +201,11 @@ func (s *Store) stampToWin(ctx context.Context, key string) (Timestamp, error) {
 	if s.listening.Load() {
 		return s.Stamp(key), nil
 	}
-	l, err := s.Read(ctx, key)
+	l, _, err := s.Read(ctx, key, 0)
 	if err != nil {
 		return Timestamp{}, err
 	}
-	if r, ok := l.(*LWW); ok {
-		return s.cfg.Clock.After(r.Timestamp()), nil
-	}
-	return s.cfg.Clock.Now(), nil
+	return s.cfg.Clock.After(latest(l)), nil
 }
 
 // Stamp returns a timestamp for a write of the key that is to win over what is
@@ -187,15 +213,22 @@ func (s *Store) stampToWin(ctx context.Context, key string) (Timestamp, error) {
 func (s *Store) Stamp(key string) Timestamp {
 	if e := s.cache.find(key); e != nil {
 		e.mu.Lock()
-		known, ok := e.state.(*LWW)
-		var ts Timestamp
-		if ok {
-			ts = known.Timestamp()
-		}
+		ts := latest(e.state)
 		e.mu.Unlock()
 		return s.cfg.Clock.After(ts)
 	}
 	return s.cfg.Clock.Now()
+}
+
+// latest is when a register was last written; the zero time of anything else.
+func latest(l Lattice) Timestamp {
+	switch r := l.(type) {
+	case *LWW:
+		return r.Timestamp()
+	case *Causal:
+		return r.Latest()
+	}
+	return Timestamp{}
 }
 
 // errFeedEnded is a feed that stopped on its own.

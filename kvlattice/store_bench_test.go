@@ -95,7 +95,7 @@ func BenchmarkMerge(b *testing.B) {
 			for pb.Next() {
 				c := kvlattice.NewCounter()
 				c.AddTotal("client", seq.Add(1), 1)
-				if err := s.Merge(ctx, "n", c); err != nil {
+				if _, err := s.Merge(ctx, "n", c); err != nil {
 					b.Error(err)
 				}
 			}

@@ -61,7 +61,7 @@ func must(t *testing.T, err error) {
 
 func stored(t *testing.T, mem *latticetest.Memory, key string) kvlattice.Snapshot {
 	t.Helper()
-	snap, err := mem.Read(context.Background(), key)
+	snap, err := mem.Read(context.Background(), key, 0)
 	must(t, err)
 	return snap
 }
@@ -105,16 +105,16 @@ func TestWriteOfKeyThatExistsReadsOnce(t *testing.T) {
 		mem := latticetest.NewMemory()
 		a, _, _ := start(t, kvlattice.Config{Writer: "a"}, mem)
 		b, _, _ := start(t, kvlattice.Config{Writer: "b"}, mem)
-		must(t, a.Merge(t.Context(), "k", set("1")))
-		must(t, b.Merge(t.Context(), "k", set("2"))) // stale, read, put
-		must(t, b.Merge(t.Context(), "k", set("3"))) // put
+		mergeInto(t, a, "k", set("1"))
+		mergeInto(t, b, "k", set("2")) // stale, read, put
+		mergeInto(t, b, "k", set("3")) // put
 		if n := mem.Ops(); n != 5 {
 			t.Errorf("took %d operations, want 5", n)
 		}
 		if snap := stored(t, mem, "k"); string(snap.Base.Body) != "[1,2,3]" || len(snap.Slots) != 0 {
 			t.Errorf("stored: %+v", snap)
 		}
-		if err := b.Merge(t.Context(), "k", set("1")); err != nil || mem.Ops() != 6 { // the test's own read
+		if _, err := b.Merge(t.Context(), "k", set("1")); err != nil || mem.Ops() != 6 { // the test's own read
 			t.Errorf("writing what is there: %v, %d operations", err, mem.Ops())
 		}
 	})
@@ -192,9 +192,9 @@ type gated struct {
 	pass chan struct{}
 }
 
-func (g *gated) Read(ctx context.Context, key string) (kvlattice.Snapshot, error) {
+func (g *gated) Read(ctx context.Context, key string, after uint64) (kvlattice.Snapshot, error) {
 	<-g.pass
-	return g.Memory.Read(ctx, key)
+	return g.Memory.Read(ctx, key, after)
 }
 
 func (g *gated) PutBase(ctx context.Context, key string, e kvlattice.Entry, rev uint64) (uint64, error) {
@@ -217,7 +217,7 @@ func TestWritersOfOneKeyShareAPublish(t *testing.T) {
 		go func() { ended <- s.Run(ctx) }()
 		synctest.Wait()
 		for i := range cap(errs) {
-			go func() { errs <- s.Merge(t.Context(), "n", op("s", uint64(i+1), 1, 1)) }()
+			go func() { errs <- merged(s.Merge(t.Context(), "n", op("s", uint64(i+1), 1, 1))) }()
 			if i == 0 {
 				synctest.Wait() // the first is under way, the others wait together
 			}
@@ -273,16 +273,16 @@ func TestKeyReplacedByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := latticetest.NewMemory()
 		s, feed, _ := start(t, kvlattice.Config{Writer: "w"}, mem)
-		must(t, s.Merge(t.Context(), "n", op("s", 1, 1, 7)))
+		mergeInto(t, s, "n", op("s", 1, 1, 7))
 		wantValue(t, s, "n", "7")
 		mem.Put("n", kvlattice.Entry{Body: []byte("hello")})
 		synctest.Wait()
 		wantValue(t, s, "n", "hello")
-		if err := s.Merge(t.Context(), "n", op("s", 2, 1, 1)); wire.KindOf(err) != wire.KindLattice {
+		if _, err := s.Merge(t.Context(), "n", op("s", 2, 1, 1)); wire.KindOf(err) != wire.KindLattice {
 			t.Errorf("counting in a text: %v", err)
 		}
 		// Also where the update got lost.
-		must(t, s.Merge(t.Context(), "o", set("1")))
+		mergeInto(t, s, "o", set("1"))
 		wantValue(t, s, "o", "[1]")
 		feed.Hold()
 		mem.Put("o", kvlattice.Entry{Body: []byte("hello")})
@@ -291,7 +291,7 @@ func TestKeyReplacedByHand(t *testing.T) {
 		synctest.Wait()
 		wantValue(t, s, "o", "hello")
 		// Where slots hold the counter still, it is an error until that is resolved.
-		must(t, s.Merge(t.Context(), "m", op("s", 1, 1, 7)))
+		mergeInto(t, s, "m", op("s", 1, 1, 7))
 		_, err := mem.PutSlot(t.Context(), "m", kvlattice.Entry{Writer: "x", Header: stored(t, mem, "m").Base.Header, Body: []byte("7")})
 		must(t, err)
 		mem.Put("m", kvlattice.Entry{Body: []byte("hello")})
@@ -304,7 +304,7 @@ func TestKeyReplacedByHand(t *testing.T) {
 		mem.Put("m", kvlattice.Entry{Header: wire.Header{kvlattice.HeaderOperation: {"DEL"}}})
 		synctest.Wait()
 		wantValue(t, s, "m", "7")
-		must(t, s.Merge(t.Context(), "m", op("s", 2, 1, 1)))
+		mergeInto(t, s, "m", op("s", 2, 1, 1))
 		wantValue(t, s, "m", "8")
 	})
 }
@@ -314,8 +314,8 @@ func TestStoreWithoutFeed(t *testing.T) {
 		mem := latticetest.NewMemory()
 		a := kvlattice.New(kvlattice.Config{Writer: "a"}, mem, nil)
 		b := kvlattice.New(kvlattice.Config{Writer: "b"}, mem, nil)
-		must(t, a.Merge(t.Context(), "s", set("1")))
-		must(t, b.Merge(t.Context(), "s", set("2")))
+		mergeInto(t, a, "s", set("1"))
+		mergeInto(t, b, "s", set("2"))
 		wantValue(t, a, "s", "[1,2]")
 		must(t, b.Put(t.Context(), "k", val("x")))
 		wantValue(t, a, "k", "x")
@@ -343,4 +343,12 @@ func TestStampIsAfterWhatAClockAheadWrote(t *testing.T) {
 		wantValue(t, b, "k", "2")
 		wantValue(t, a, "k", "2")
 	})
+}
+
+// merged drops a revision.
+func merged(_ uint64, err error) error { return err }
+
+func mergeInto(t *testing.T, s *kvlattice.Store, key string, delta kvlattice.Lattice) {
+	t.Helper()
+	must(t, merged(s.Merge(t.Context(), key, delta)))
 }

@@ -29,7 +29,6 @@ type own struct {
 	rev  uint64  // at which the slot was last acknowledged; 0: there is none
 	// failed are slots in which a write failed, and which may be stored.
 	failed []string
-	base   *Entry // the base that is being put
 
 	contended time.Time // until then, others write the key too
 	retry     time.Time // when a large slot may be folded again
@@ -48,43 +47,48 @@ type batch struct {
 	delta   Lattice       // guarded by entry.mu until it is led
 	waiters int           // guarded by entry.mu
 	cancel  func()        // ends the write when nobody waits; nil until it is led
-	done    chan struct{} // closed when err is set
+	done    chan struct{} // closed when rev and err are set
+	rev     uint64
 	err     error
 }
 
-// Merge joins delta into the key. When it returns nil the storage has
-// acknowledged, and reads of this store show it. After an error the write may
-// or may not be stored, now or later; merging the same again is harmless.
-// The caller keeps delta. What another kind of lattice holds already is an
-// error of wire.KindLattice.
-func (s *Store) Merge(ctx context.Context, key string, delta Lattice) error {
+// Merge joins delta into the key, and returns a revision at which the key holds
+// it. When the error is nil the storage has acknowledged, and reads of this store
+// show it. After an error the write may or may not be stored, now or later;
+// merging the same again is harmless. The caller keeps delta. What another kind
+// of lattice holds already is an error of wire.KindLattice.
+//
+// Overwrites are merged as what they make of the key: each replaces what its run
+// had seen, and stands beside what it had not.
+func (s *Store) Merge(ctx context.Context, key string, delta Lattice) (uint64, error) {
 	if s.cfg.Writer == "" {
-		return &wire.Error{Op: "write", Kind: wire.KindBadArgument, Name: key, Msg: "the store was opened without a writer's name, only to read"}
+		return 0, &wire.Error{Op: "write", Kind: wire.KindBadArgument, Name: key, Msg: "the store was opened without a writer's name, only to read"}
 	}
 	e := s.pin(key)
 	defer s.unpin(e)
-	if err := s.write(ctx, e, delta); err != nil {
-		return fmt.Errorf("write %q: %w", key, err)
+	rev, err := s.write(ctx, e, delta)
+	if err != nil {
+		return 0, fmt.Errorf("write %q: %w", key, err)
 	}
-	return nil
+	return rev, nil
 }
 
 // write waits for the batch that delta joins, and leads it if the turn comes.
-func (s *Store) write(ctx context.Context, e *entry, delta Lattice) error {
+func (s *Store) write(ctx context.Context, e *entry, delta Lattice) (uint64, error) {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
-	b, err := s.enlist(e, delta)
+	b, err := s.enlist(ctx, e, delta)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for {
 		select {
 		case <-b.done:
-			return b.err
+			return b.rev, b.err
 		case <-ctx.Done():
 			e.leave(b)
-			return context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		case e.turn <- struct{}{}:
 			s.lead(ctx, e, b)
 			<-e.turn // b is done: by us, or by who had the turn before
@@ -92,19 +96,39 @@ func (s *Store) write(ctx context.Context, e *entry, delta Lattice) error {
 	}
 }
 
-func (s *Store) enlist(e *entry, delta Lattice) (*batch, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.batch == nil {
-		e.batch = &batch{delta: delta.Clone(), waiters: 1, done: make(chan struct{})}
-		return e.batch, nil
+// enlist adds delta to the next write of the key. One of another kind waits for
+// a write of its own, which tells whether the key can hold it.
+func (s *Store) enlist(ctx context.Context, e *entry, delta Lattice) (*batch, error) {
+	for {
+		e.mu.Lock()
+		b := e.batch
+		if b == nil {
+			b = &batch{delta: delta.Clone(), waiters: 1, done: make(chan struct{})}
+			e.batch = b
+			e.mu.Unlock()
+			return b, nil
+		}
+		if _, other := delta.(*Overwrites); b.delta.Kind() == delta.Kind() && isOverwrites(b.delta) == other {
+			_, err := b.delta.Merge(delta)
+			if err == nil {
+				b.waiters++
+				s.count.shared.Add(1)
+			}
+			e.mu.Unlock()
+			return b, err
+		}
+		e.mu.Unlock()
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
-	if _, err := e.batch.delta.Merge(delta); err != nil {
-		return nil, err
-	}
-	e.batch.waiters++
-	s.count.shared.Add(1)
-	return e.batch, nil
+}
+
+func isOverwrites(l Lattice) bool {
+	_, ok := l.(*Overwrites)
+	return ok
 }
 
 // leave is a waiter giving up. The last one takes the write back, or ends it.
@@ -140,6 +164,9 @@ func (s *Store) lead(ctx context.Context, e *entry, b *batch) {
 	size, err := s.publish(shared, e, b.delta)
 	stop()
 	b.err = err
+	e.mu.Lock()
+	b.rev = e.rev // of our write, or of one that came after it
+	e.mu.Unlock()
 	close(b.done)
 	if err == nil && s.overdue(e, size) {
 		// The write is stored; a fold that fails is tried again by Run.
@@ -154,9 +181,21 @@ var errCrowded = errors.New("base is not for this write")
 // whose size it returns. Whoever calls it has the entry's turn.
 func (s *Store) publish(ctx context.Context, e *entry, delta Lattice) (slotSize int, err error) {
 	read := s.mustRead(e, delta)
+	if ops, ok := delta.(*Overwrites); ok {
+		if read {
+			if err := s.refresh(ctx, e, 0, 0); err != nil {
+				return 0, err
+			}
+			read = false
+		}
+		if delta, err = s.dot(e, ops); err != nil {
+			return 0, err
+		}
+		defer late(time.Now(), &err)
+	}
 	for {
 		if read {
-			if err := s.refresh(ctx, e, 0); err != nil {
+			if err := s.refresh(ctx, e, 0, 0); err != nil {
 				return 0, err
 			}
 		}
@@ -176,12 +215,58 @@ func (s *Store) publish(ctx context.Context, e *entry, delta Lattice) (slotSize 
 }
 
 // mustRead says whether a write has to read first: where nothing is cached,
-// because a quiet key's base needs its revision; and if what is remembered
-// looks like another kind, because it may have been replaced by hand.
+// because a quiet key's base needs its revision; if what is remembered looks
+// like another kind, because it may have been replaced by hand; and if it
+// overwrites versions, because what it doesn't overwrite stays.
 func (s *Store) mustRead(e *entry, delta Lattice) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return !s.listening.Load() && !e.own.held() || e.state != nil && e.state.Kind() != delta.Kind()
+	return !s.listening.Load() && !e.own.held() ||
+		e.state != nil && e.state.Kind() != delta.Kind() ||
+		isOverwrites(delta) && e.gen != s.gen.Load()
+}
+
+// dot makes of overwrites what the key holds after them, under dots of ours.
+// Whoever calls it has the key's turn, so each of our dots is published with all
+// that came before it.
+func (s *Store) dot(e *entry, ops *Overwrites) (Lattice, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var onto *Causal
+	for _, known := range []Lattice{e.state, e.own.mine} {
+		switch l := known.(type) {
+		case nil:
+			continue
+		case *Causal:
+			known = l.Clone()
+		case *LWW:
+			known = Lift(l)
+		default:
+			return nil, differ(known, ops)
+		}
+		if onto == nil {
+			onto, _ = known.(*Causal)
+		} else if _, err := onto.Merge(known); err != nil {
+			return nil, err
+		}
+	}
+	return ops.Apply(onto, s.cfg.Writer, s.cfg.Clock.After), nil
+}
+
+// How long a dot may be on its way, and after how long a base says that all dots
+// of a time are in it: a clock's entry for a writer that is gone lasts as long.
+// Writers' clocks may differ by less than foldAfter - flightAtMost.
+const (
+	flightAtMost = 30 * time.Second
+	foldAfter    = 2 * time.Minute
+)
+
+// late fails a write that was acknowledged too long after it was given its dots,
+// as when the process was stopped: another's base may cover them by then.
+func late(began time.Time, err *error) {
+	if took := time.Since(began); *err == nil && took > flightAtMost {
+		*err = &wire.Error{Kind: wire.KindUnavailable, Msg: fmt.Sprintf("acknowledged after %v, %v at most: write again", took.Round(time.Second), flightAtMost)}
+	}
 }
 
 // contend has a key's writes go to slots for a while: others write it too.
@@ -205,33 +290,16 @@ func (s *Store) putBase(ctx context.Context, e *entry, delta Lattice) error {
 	if err != nil || base == nil {
 		return err
 	}
-	if rev, err = s.replaceBase(ctx, e, base, rev); err != nil {
+	if rev, err = s.bucket.PutBase(ctx, e.key, *base, rev); err != nil {
 		return err
 	}
 	s.count.bases.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.baseRev = max(e.baseRev, rev)
+	e.baseRev, e.rev = max(e.baseRev, rev), max(e.rev, rev)
 	err = e.joinLocked(delta)
 	s.cache.accountLocked(e)
 	return err
-}
-
-// replaceBase puts a base. While it is under way the feed's copy of it is
-// known for ours.
-func (s *Store) replaceBase(ctx context.Context, e *entry, base *Entry, rev uint64) (uint64, error) {
-	e.mu.Lock()
-	e.own.base = base
-	e.mu.Unlock()
-	rev, err := s.bucket.PutBase(ctx, e.key, *base, rev)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.own.base = nil
-	if err != nil && !errors.Is(err, ErrStale) {
-		e.gen = 0 // it may be stored, and its update was passed over
-		e.served.Store(nil)
-	}
-	return rev, err
 }
 
 // planBase returns the base to put and the revision it replaces; nil if delta
@@ -240,7 +308,7 @@ func (s *Store) planBase(e *entry, delta Lattice) (*Entry, uint64, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	joined := delta
-	if e.state != nil && e.state.Kind() != delta.Kind() {
+	if e.state != nil && !joinable(e.state, delta) {
 		if !deleted(e.state) {
 			return nil, 0, differ(e.state, delta)
 		}
@@ -252,9 +320,9 @@ func (s *Store) planBase(e *entry, delta Lattice) (*Entry, uint64, error) {
 		if e.crowdedLocked() || e.state.Size() > max(4*s.cfg.SmallBase, 4*delta.Size()) {
 			return nil, 0, errCrowded
 		}
-		joined = e.state.Clone()
-		changed, err := joined.Merge(delta)
-		if err != nil {
+		var changed bool
+		var err error
+		if joined, changed, err = Join(e.state.Clone(), delta); err != nil {
 			return nil, 0, err
 		}
 		if !changed {
@@ -284,12 +352,12 @@ func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int,
 	if !e.own.held() {
 		e.own.name = *s.slot.Load()
 	}
-	if e.own.mine == nil {
-		e.own.mine = delta.Clone()
-	} else if _, err := e.own.mine.Merge(delta); err != nil {
+	mine, _, err := Join(e.own.mine, delta.Clone())
+	if err != nil {
 		e.mu.Unlock()
 		return 0, err
 	}
+	e.own.mine = mine
 	slot := Entry{Writer: e.own.name}
 	slot.Header, slot.Body = e.own.mine.Encode()
 	e.own.visits = 0
@@ -307,7 +375,7 @@ func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int,
 		return 0, err
 	}
 	s.count.slots.Add(1)
-	e.own.rev = rev
+	e.own.rev, e.rev = rev, max(e.rev, rev)
 	if len(e.own.failed) > 0 && e.own.mine != nil {
 		delta = e.own.mine.Clone() // what failed before is stored now
 	}

@@ -27,6 +27,7 @@ type job struct {
 
 	left    atomic.Bool // given up on: its goroutine no longer owns it
 	session *consistency.Session
+	past    string        // what the run had seen before
 	limits  wire.Limits   // of the step that ran last
 	took    time.Duration // in functions
 }
@@ -47,9 +48,13 @@ func (j *job) settle(out Outcome, err error) {
 	j.release()
 	switch {
 	case err == nil && !out.Done:
+		if out.Again != "" {
+			j.w.observe.restarted(j, out.Again)
+		}
 		j.end() // the run goes on elsewhere
 	case err == nil:
-		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes})
+		j.past = out.Past
+		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes, Past: consistency.Token(out.Past)})
 	case context.Cause(j.ctx) == error(errCancelled): //nolint:errorlint // this very cause, no other cancellation
 		j.finish(&wire.Result{Status: wire.StatusCancelled, Err: errorOf(err, j.call.Name)})
 	default:
@@ -73,6 +78,13 @@ func (j *job) execute() (Outcome, error) {
 	if err := consistency.Check(j.call.Level); err != nil {
 		return Outcome{}, err
 	}
+	if j.call.Past != "" {
+		past, err := j.w.values.Past(j.ctx, j.call.Past)
+		if err != nil {
+			return Outcome{}, err
+		}
+		j.past = past
+	}
 	args, err := j.w.values.Unpack(j.ctx, j.call.Args)
 	if err != nil {
 		return Outcome{}, err
@@ -86,7 +98,7 @@ func (j *job) execute() (Outcome, error) {
 	if err == nil {
 		err = j.Flush(j.ctx)
 	}
-	return Outcome{Done: true, Value: value}, err
+	return Outcome{Done: true, Value: value, Past: j.Past()}, err
 }
 
 // crashes is how often a call may be handed out beyond its attempts: a worker
@@ -108,11 +120,44 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 		return wire.Value{}, &notHostedError{step.Function}
 	}
 	j.limits = override(h.limits, step.Limits)
-	j.open(step.Node)
+	if err := j.open(step, h.spec.Level); err != nil {
+		return wire.Value{}, err
+	}
 	args, err := wire.Resolve(args, func(r wire.Ref) (wire.Value, error) { return j.look(ctx, r) })
 	if err != nil {
 		return wire.Value{}, err
 	}
+	if h.spec.Transactional {
+		// What nodes before it wrote in this slot is theirs, not the transaction's.
+		if err := j.Flush(ctx); err != nil {
+			return wire.Value{}, err
+		}
+		if v, found, err := j.committed(ctx, step.Node); err != nil || found {
+			return v, err
+		}
+	}
+	value, err := j.within(ctx, h, step, args)
+	if err != nil || !h.spec.Transactional {
+		return value, err
+	}
+	value, err = j.session.Commit(ctx, j.w.cfg.Namespace, j.record(step.Node), value)
+	return value, storeError(err)
+}
+
+// record names what a node's commit is recorded under.
+func (j *job) record(node string) string { return string(j.call.Run) + "/" + node }
+
+// committed returns the result of an earlier execution of the node that committed.
+func (j *job) committed(ctx context.Context, node string) (wire.Value, bool, error) {
+	if j.call.Attempt == 1 && j.call.Epoch == 0 {
+		return wire.Value{}, false, nil // if there were one after all, the commit would find it
+	}
+	v, found, err := j.session.Committed(ctx, j.w.cfg.Namespace, j.record(node))
+	return v, found, storeError(err)
+}
+
+// within runs a function within its time-out.
+func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value) (wire.Value, error) {
 	cause := h.timeout
 	if j.limits.Timeout != h.limits.Timeout {
 		cause = timeoutError(step.Function, j.limits.Timeout)
@@ -132,6 +177,9 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 		return wire.Value{}, errLeft
 	}
 	j.took += took
+	if broken := j.session.Broken(); broken != nil { // whatever the function made of it
+		return wire.Value{}, broken
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 			err = cause // the function handed on what ended its context
@@ -161,7 +209,11 @@ func (j *job) Flush(ctx context.Context) error {
 	if j.session == nil {
 		return nil
 	}
-	err := j.session.Flush(ctx)
+	return storeError(j.session.Flush(ctx))
+}
+
+// storeError tells a failure of the storage from one of what was to be stored.
+func storeError(err error) error {
 	switch kind := wire.KindOf(err); {
 	case err == nil:
 		return nil
@@ -173,15 +225,45 @@ func (j *job) Flush(ctx context.Context) error {
 }
 
 // open gives the job its session, or moves it on to the next node.
-func (j *job) open(node string) {
+func (j *job) open(step Step, level string) (err error) {
 	if j.session != nil {
-		j.session.SetNode(node)
-		return
+		j.session.SetNode(step.Node)
+		return nil
 	}
-	j.session = consistency.NewSession(j.w.stores, consistency.Identity{
-		Writer: j.w.cfg.ID, Source: j.w.cfg.Source, Seq: j.call.Seq,
-		Node: node, Attempt: j.call.Attempt,
+	if step.Level != "" {
+		level = step.Level
+	} else if j.call.Level != "" {
+		level = j.call.Level
+	}
+	promised, err := consistency.ParseLevel(level)
+	if err != nil {
+		return err
+	}
+	seq := j.call.Seq
+	if step.Origin != 0 {
+		seq = step.Origin
+	}
+	j.session, err = consistency.NewSession(consistency.Config{
+		Identity: consistency.Identity{
+			Writer: j.w.cfg.ID, Source: j.w.cfg.Source, Seq: seq, Node: step.Node,
+			Attempt: j.call.Epoch*epochAttempts + j.call.Attempt,
+		},
+		Stores: j.w.stores, Level: promised,
+		Run: string(j.call.Run), Past: j.past, Pins: &j.w.pins, Peers: j.w.peers,
 	})
+	return err
+}
+
+// epochAttempts is more than a call is ever handed out: what a run counts after it
+// began again replaces what it counted before.
+const epochAttempts = 1_000_000
+
+// Past returns what the run has seen so far.
+func (j *job) Past() string {
+	if j.session == nil {
+		return j.past
+	}
+	return j.session.Past()
 }
 
 // look returns what a reference stands for.
@@ -201,7 +283,8 @@ func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
 }
 
 // future waits for another run's result without keeping a slot from a call
-// that could run.
+// that could run. Then it waits for one of as many places as there are slots, so
+// that no more than twice as many functions run as the worker has slots.
 func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
 	release := j.release
 	j.release = func() {}
@@ -215,7 +298,13 @@ func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
 	case r.Status != wire.StatusOK:
 		return wire.Value{}, &wire.Error{Op: "resolve", Name: string(run), Kind: wire.KindPermanent, Msg: "the run that the argument waits for ended " + string(r.Status), Err: r.Err}
 	}
-	return r.Value, nil
+	select {
+	case j.w.back <- struct{}{}:
+		j.release = func() { <-j.w.back }
+		return r.Value, nil
+	case <-ctx.Done():
+		return wire.Value{}, &wire.Error{Op: "run", Name: j.call.Name, Kind: wire.KindUnavailable, Msg: "every slot of the worker is taken", Err: context.Cause(ctx)}
+	}
 }
 
 func (j *job) limitsOf(name string) wire.Limits {

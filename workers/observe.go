@@ -13,6 +13,8 @@ import (
 // of themselves.
 type Events interface {
 	Retried(call *wire.Call, wait time.Duration, why error)
+	// Restarted tells that the call's run begins again.
+	Restarted(call *wire.Call, why string)
 }
 
 // Stats are a function's numbers on this worker, since it started.
@@ -52,6 +54,9 @@ func (w *Worker) dag(name string) *counters {
 // Retries returns how many further attempts this worker has asked for.
 func (w *Worker) Retries() uint64 { return w.observe.retries.Load() }
 
+// Restarts returns how many runs this worker had begin again.
+func (w *Worker) Restarts() uint64 { return w.observe.again.Load() }
+
 type counters struct {
 	calls, errors atomic.Uint64
 	took          atomic.Int64
@@ -81,6 +86,7 @@ type observer struct {
 	log     *logrus.Entry
 	events  Events
 	retries atomic.Uint64
+	again   atomic.Uint64
 }
 
 func (o *observer) started(w *Worker) {
@@ -102,6 +108,16 @@ func (o *observer) retried(j *job, wait time.Duration, why error) {
 	}
 	if o.log != nil {
 		o.of(j).WithError(why).WithField("wait", wait.String()).Info("call is handed out again")
+	}
+}
+
+func (o *observer) restarted(j *job, why string) {
+	o.again.Add(1)
+	if o.events != nil {
+		o.events.Restarted(&j.call, why)
+	}
+	if o.log != nil {
+		o.of(j).WithField("why", why).Info("run begins again")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
 )
 
 // How long a call waits, the first time, for another worker or for the storage;
@@ -40,10 +41,11 @@ func (e *storageError) Unwrap() error { return e.err }
 // finish stores the result, tells the caller and acknowledges the call.
 func (j *job) finish(r *wire.Result) {
 	r.Run, r.Name, r.Worker = j.call.Run, j.call.Name, j.w.cfg.ID
-	r.Started, r.Took, r.Attempts = j.began, j.took, j.call.Attempt
+	r.Started, r.Took, r.Attempts, r.Restarts = j.began, j.took, j.call.Attempt, j.call.Epoch
 	if !j.w.Hosts(r.Name) {
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
 	}
+	consistency.Release(j.past, string(j.call.Run), j.w.cfg.ID, &j.w.pins, j.w.peers)
 	j.d.Finish(context.Background(), r, func(err error) {
 		if r.Status == wire.StatusOK && wire.KindOf(err) == wire.KindTooLarge {
 			j.fail(err) // no attempt will make it smaller

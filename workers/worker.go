@@ -22,6 +22,8 @@ type Config struct {
 	// Source names the incarnation of the pool's calls stream: counters are
 	// exact per source and sequence.
 	Source string
+	// Slots is how many calls it runs at once. Default 64.
+	Slots int
 	// AckWait is after how long without a sign of life a call is handed out
 	// again. The worker gives one every third of it. Default 5 s.
 	AckWait time.Duration
@@ -53,6 +55,8 @@ type Values interface {
 	Unpack(ctx context.Context, v wire.Value) (wire.Value, error)
 	// Await returns the result of a run once there is one.
 	Await(ctx context.Context, run wire.RunID) (wire.Result, error)
+	// Past returns what the call's Past stands for.
+	Past(ctx context.Context, text string) (string, error)
 }
 
 // Graphs runs calls of DAGs and of their nodes.
@@ -70,6 +74,8 @@ type Host interface {
 	Flush(ctx context.Context) error
 	// Worker names the worker, for timings.
 	Worker() string
+	// Past returns what the run has seen so far, for the calls that come next.
+	Past() string
 }
 
 // A Step is one execution of a function within a call.
@@ -77,6 +83,9 @@ type Step struct {
 	Node     string // of a DAG; empty for a function called by itself
 	Function string
 	Limits   wire.Limits // fields over 0 override the function's
+	Level    string      // of consistency; empty is the function's
+	// Origin is the sequence of the call under which it counts; 0 is the call in hand.
+	Origin uint64
 }
 
 // An Outcome is what became of a DAG's call.
@@ -84,6 +93,8 @@ type Outcome struct {
 	Done  bool // the run has ended
 	Value wire.Value
 	Nodes []wire.NodeTiming
+	Past  string // what the run that has ended had seen
+	Again string // why the run begins again; empty if it doesn't
 }
 
 // A Worker runs the calls of one pool. Create it with New, Host functions,
@@ -91,6 +102,8 @@ type Outcome struct {
 type Worker struct {
 	cfg     Config
 	stores  consistency.Stores
+	pins    consistency.Pins
+	peers   consistency.Peers
 	values  Values
 	graphs  Graphs
 	observe *observer
@@ -99,6 +112,8 @@ type Worker struct {
 	// spare takes jobs to goroutines that have nothing to do. They are kept for
 	// their stacks, which a new goroutine would have to grow for every call.
 	spare chan *job
+	// back holds the places of jobs that gave up their slots to wait for a future.
+	back chan struct{}
 
 	mu        sync.Mutex // guards what follows
 	jobs      map[*job]struct{}
@@ -117,18 +132,22 @@ type hosted struct {
 }
 
 // New returns a worker that hosts nothing yet.
-func New(cfg Config, stores consistency.Stores, values Values, graphs Graphs, events Events) *Worker {
+func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values Values, graphs Graphs, events Events) *Worker {
 	if cfg.AckWait <= 0 {
 		cfg.AckWait = 5 * time.Second
 	}
 	if cfg.Namespace == "" {
 		cfg.Namespace = "state"
 	}
+	if cfg.Slots <= 0 {
+		cfg.Slots = 64
+	}
 	return &Worker{
-		cfg: cfg, stores: stores, values: values, graphs: graphs,
+		cfg: cfg, stores: stores, peers: peers, values: values, graphs: graphs,
 		observe:   &observer{log: cfg.Log, events: events},
 		functions: make(map[string]*hosted),
 		spare:     make(chan *job),
+		back:      make(chan struct{}, cfg.Slots),
 		jobs:      make(map[*job]struct{}),
 		cancelled: make(map[wire.RunID]time.Time),
 		dags:      make(map[string]*counters),
@@ -141,6 +160,10 @@ func (w *Worker) Host(spec wire.Function, code runtime.Function) {
 	limits := spec.Limits()
 	w.functions[spec.Name] = &hosted{spec: spec, limits: limits, timeout: timeoutError(spec.Name, limits.Timeout), code: code}
 }
+
+// Pins returns the versions that the worker keeps for runs that have gone on to
+// other workers.
+func (w *Worker) Pins() *consistency.Pins { return &w.pins }
 
 // Functions lists what the worker hosts, by name.
 func (w *Worker) Functions() []wire.Function {
@@ -283,6 +306,7 @@ func (w *Worker) beat(now time.Time) {
 		}
 	}
 	w.mu.Unlock()
+	w.pins.Expire(now)
 	for _, j := range long {
 		if err := j.d.InProgress(); err != nil {
 			w.observe.silent(j, err)

@@ -3,8 +3,11 @@ package workers
 import (
 	"context"
 	"errors"
+	goruntime "runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +31,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{bucket: latticetest.NewMemory()}
 	r.store = kvlattice.New(kvlattice.Config{Writer: "w1"}, r.bucket, nil)
-	r.Worker = New(Config{ID: "w1", Pool: "p", Source: "s", AckWait: 30 * time.Millisecond}, oneStore{r.store}, values{}, &r.graphs, nil)
+	r.Worker = New(Config{ID: "w1", Pool: "p", Source: "s", AckWait: 30 * time.Millisecond}, oneStore{r.store}, nil, values{}, &r.graphs, nil)
 	return r
 }
 
@@ -36,9 +39,44 @@ type oneStore struct{ st *kvlattice.Store }
 
 func (s oneStore) Store(context.Context, string) (consistency.State, error) { return s.st, nil }
 
+// Jobs that waited for a future have given up their slots: no more of them run
+// at once than the worker has slots.
+func TestJobsThatWaitedRunBySlots(t *testing.T) {
+	r := newRig(t)
+	r.back = make(chan struct{}, 2)
+	r.Worker.values = values{"other": {Status: wire.StatusOK, Value: wire.Value{Body: []byte("1")}}}
+	var running, most atomic.Int32
+	r.host(wire.Function{Name: "f"}, func(context.Context, *runtime.Call) (wire.Value, error) {
+		most.Store(max(most.Load(), running.Add(1)))
+		for range 100 {
+			goruntime.Gosched()
+		}
+		running.Add(-1)
+		return wire.Value{}, nil
+	})
+	var released, ended sync.WaitGroup
+	for i := range 50 {
+		d := newDelivery()
+		released.Add(1)
+		r.Take(wire.Call{Name: "f", Run: wire.RunID(strconv.Itoa(i)), Attempt: 1, Args: wire.Value{Body: []byte(`{"$run":"other"}`)}}, d, released.Done)
+		ended.Go(func() {
+			if end := <-d.ended; end != "finish" {
+				t.Error(end)
+			}
+		})
+	}
+	ended.Wait()
+	released.Wait()
+	if most.Load() > 2 {
+		t.Errorf("%d functions ran at once, with 2 slots", most.Load())
+	}
+}
+
 type values map[wire.RunID]wire.Result
 
 func (v values) Unpack(_ context.Context, val wire.Value) (wire.Value, error) { return val, nil }
+
+func (v values) Past(_ context.Context, text string) (string, error) { return text, nil }
 
 func (v values) Await(ctx context.Context, run wire.RunID) (wire.Result, error) {
 	if r, ok := v[run]; ok {
@@ -270,7 +308,7 @@ func TestResultThatIsTooLargeIsTheFunctionsFailure(t *testing.T) {
 
 func TestWriteOfAnotherKindIsTheFunctionsFailure(t *testing.T) {
 	r := newRig(t)
-	if err := r.store.Merge(t.Context(), "k", kvlattice.NewSet()); err != nil {
+	if _, err := r.store.Merge(t.Context(), "k", kvlattice.NewSet()); err != nil {
 		t.Fatal(err)
 	}
 	r.host(wire.Function{Name: "f"}, func(ctx context.Context, c *runtime.Call) (wire.Value, error) {

@@ -34,7 +34,7 @@ func TestAcknowledgedWritesSurvive(t *testing.T) {
 			fail(p)
 			var snap kvlattice.Snapshot
 			for {
-				if snap, err = bucket.Read(ctx, "k"); wire.KindOf(err) != wire.KindUnavailable || ctx.Err() != nil {
+				if snap, err = bucket.Read(ctx, "k", 0); wire.KindOf(err) != wire.KindUnavailable || ctx.Err() != nil {
 					break
 				}
 			}

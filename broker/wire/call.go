@@ -19,12 +19,23 @@ type Call struct {
 	Args  Value
 	Reply string // the inbox that awaits the result; may be empty
 	Level string // consistency level asked for; empty means the default
+	Past  string // what the run has seen so far, or its caller before: see consistency.Past
+	Epoch int    // how often the run has begun again
 
 	// Of a delivery: where the call is stored and how often it was handed out.
 	Stream  string
 	Seq     uint64
 	Attempt int // 1 is the first
 	Stored  time.Time
+}
+
+// RunState names the run in its state: each time that it begins again it has a
+// state of its own.
+func (c *Call) RunState() RunID {
+	if c.Epoch == 0 {
+		return c.Run
+	}
+	return c.Run + "/again" + RunID(strconv.Itoa(c.Epoch))
 }
 
 // Status is how a run stands.
@@ -52,6 +63,14 @@ type Result struct {
 	Took     time.Duration
 	Attempts int
 	Nodes    []NodeTiming // of a DAG
+	Past     string       // for the caller's next call, if it asked for that
+	Restarts int          // how often the run began again
+}
+
+// An Input is what one node of a DAG brings to another.
+type Input struct {
+	Value
+	Past string // what the run had seen by then
 }
 
 // NodeTiming tells when and where a node of a DAG ran.
@@ -70,6 +89,9 @@ func (r *Result) Encode() (Header, []byte) {
 	h[HeaderInfo] = []string{r.info()}
 	if len(r.Nodes) > 0 {
 		h[HeaderNodes] = []string{nodesLine(r.Nodes)}
+	}
+	if r.Past != "" {
+		h[HeaderSession] = []string{r.Past}
 	}
 	if r.Err != nil {
 		h[HeaderError] = []string{strconv.Itoa(int(r.Err.Kind))}
@@ -96,7 +118,11 @@ func (r *Result) info() string {
 	b = append(append(b, " worker="...), r.Worker...)
 	b = r.Started.UTC().AppendFormat(append(b, " started="...), time.RFC3339Nano)
 	b = append(append(b, " took="...), r.Took.String()...)
-	return string(strconv.AppendInt(append(b, " attempts="...), int64(r.Attempts), 10))
+	b = strconv.AppendInt(append(b, " attempts="...), int64(r.Attempts), 10)
+	if r.Restarts > 0 {
+		b = strconv.AppendInt(append(b, " restarts="...), int64(r.Restarts), 10)
+	}
+	return string(b)
 }
 
 // nodesLine puts timings into one header line: "a w1 2026-01-02T15:04:05Z 1ms; b …".
@@ -153,6 +179,8 @@ func (r *Result) readInfo(line string) {
 			r.Took, _ = time.ParseDuration(value)
 		case "attempts":
 			r.Attempts, _ = strconv.Atoi(value)
+		case "restarts":
+			r.Restarts, _ = strconv.Atoi(value)
 		}
 	}
 }
@@ -167,6 +195,7 @@ func DecodeResult(h Header, body []byte) (r Result, ok bool) {
 	r = Result{Status: Status(status)}
 	r.readInfo(First(h, HeaderInfo))
 	r.Nodes = readNodes(First(h, HeaderNodes))
+	r.Past = First(h, HeaderSession)
 	if r.Status == StatusOK {
 		r.Value = Value{Body: body, Type: First(h, HeaderType)}
 		return r, true

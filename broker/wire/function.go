@@ -9,6 +9,11 @@ type Function struct {
 	Pool    string `json:"pool"`
 	Runtime string `json:"runtime"` // "native"
 	About   string `json:"about,omitempty"`
+	// Level is the consistency level of calls that name none. Empty means the default.
+	Level string `json:"level,omitempty"`
+	// Transactional has all that an execution writes stored at once or not at all,
+	// and once.
+	Transactional bool `json:"transactional,omitempty"`
 
 	// Timeout bounds one execution. 0 means DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`

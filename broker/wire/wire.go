@@ -29,6 +29,8 @@ const (
 	HeaderAttempts = "Cb-Attempts" // of a dead letter: deliveries in all
 	HeaderNodes    = "Cb-Nodes"    // of a DAG's result: node, worker, started and took of each
 	HeaderLevel    = "Cb-Level"    // consistency level asked for
+	HeaderSession  = "Cb-Session"  // what the run has seen so far; of a result, what a next call hands on
+	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
 	HeaderType     = "Content-Type"
 
 	// Of a failed result, as the NATS micro protocol has them (ADR-32).

@@ -152,7 +152,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := bucket.Read(ctx, "timeline:7")
+	snapshot, err := bucket.Read(ctx, "timeline:7", 0)
 	if err != nil || snapshot.Base == nil || len(snapshot.Slots) > 0 {
 		t.Fatalf("timeline:7 of a drained worker is %+v, %v", snapshot, err)
 	}

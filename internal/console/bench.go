@@ -13,7 +13,7 @@ func newBench(c *console) *cobra.Command {
 	cmd := group("bench", "Measure calls beside raw NATS",
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchRole())
+a row.`, benchCall(c), benchHotKey(c), benchRole())
 	return cmd
 }
 
@@ -45,6 +45,31 @@ minutes, on a server of its own, and wants a machine that does nothing else.`,
 	flags.IntVar(&cfg.InFlight, "in-flight", 0, "how many of them are under way at once (default 64)")
 	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
 	complete(cmd, "transport", cobra.FixedCompletions(bench.Transports(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func benchHotKey(c *console) *cobra.Command {
+	var cfg bench.HotKeyConfig
+	cmd := &cobra.Command{
+		Use:   "hotkey",
+		Short: "Measure many writers of one key",
+		Long: `Measures how often a second many writers add to one key: by merging, and by
+reading it and writing it back if nobody wrote since. The sum is checked.`,
+		Example: "  cloudburst bench hotkey --writers 8 --for 2s",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.conn.given() {
+				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
+			}
+			cfg.JSON = c.json()
+			return bench.HotKey(cmd.Context(), cfg, c.Stdout)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&cfg.Writers, "writers", 0, "how many write at once (default 8)")
+	flags.DurationVar(&cfg.For, "for", 0, "how long each contender writes in a round (default 2s)")
+	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 3)")
+	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,7 @@ type jsonDAG struct {
 	Version   string          `json:"version"`
 	Pool      string          `json:"pool"`
 	About     string          `json:"about"`
+	Level     string          `json:"level"`
 	Applied   time.Time       `json:"applied"`
 	Functions []string        `json:"functions"`
 	Graph     json.RawMessage `json:"graph,omitempty"`
@@ -114,9 +116,9 @@ func (c *console) dagList() *cobra.Command {
 				shown = append(shown, dag)
 			}
 			return list(c, shown, "No DAGs. `cloudburst dag --help` shows how to write one.",
-				[]any{"name", "version", "pool", "functions", "applied", "about"},
+				[]any{"name", "version", "level", "pool", "functions", "applied", "about"},
 				func(d jsonDAG) []any {
-					return []any{d.Name, d.Version, d.Pool, clip(strings.Join(d.Functions, ", "), 50), ago(d.Applied), clip(d.About, 60)}
+					return []any{d.Name, d.Version, d.Level, d.Pool, clip(strings.Join(d.Functions, ", "), 50), ago(d.Applied), clip(d.About, 60)}
 				})
 		}),
 	}
@@ -125,7 +127,7 @@ func (c *console) dagList() *cobra.Command {
 func dagOf(rec broker.DAGRecord, g *dagengine.Graph) jsonDAG {
 	functions := slices.Compact(slices.Sorted(slices.Values(rec.Functions)))
 	return jsonDAG{
-		Name: rec.Name, Version: rec.Version, Pool: rec.Pool, About: g.About, Applied: rec.Applied,
+		Name: rec.Name, Version: rec.Version, Pool: rec.Pool, About: g.About, Level: levelOf(g.Level), Applied: rec.Applied,
 		Functions: functions, Graph: rec.Spec,
 	}
 }
@@ -169,12 +171,17 @@ func (c *console) draw(rec broker.DAGRecord, g *dagengine.Graph) error {
 	if g.About != "" {
 		fmt.Fprintf(c.Stdout, ": %s", g.About)
 	}
-	fmt.Fprintf(c.Stdout, "\n\n%s\n", drawTree(plan, g.Edges))
+	fmt.Fprintf(c.Stdout, "\nlevel %s\n\n%s\n", levelOf(g.Level), drawTree(plan, g.Edges))
 	var rows [][]any
 	for _, n := range plan.Order() {
 		rows = append(rows, []any{n.Name, n.FunctionName(), pools[n.Name], clip(arguments(n, g.Edges), 70), short(n.Timeout), blank(n.Attempts)})
 	}
 	return c.table([]any{"node", "function", "pool", "arguments", "timeout", "attempts"}, rows)
+}
+
+// levelOf is the consistency level that a name stands for; none is the default.
+func levelOf(name string) string {
+	return cmp.Or(name, cloudburst.LWW)
 }
 
 func blank(n int) any {

@@ -19,6 +19,8 @@ type jsonFunction struct {
 	TimeoutMS  float64   `json:"timeout_ms"`
 	Attempts   int       `json:"attempts"`
 	BackoffMS  float64   `json:"backoff_ms"`
+	Level      string    `json:"level"`
+	Atomic     bool      `json:"transactional"`
 	Workers    int       `json:"workers"` // that serve it now
 	Registered time.Time `json:"registered"`
 }
@@ -72,13 +74,13 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 		l := f.Limits()
 		shown[i] = jsonFunction{
 			Name: f.Name, Pool: f.Pool, Runtime: f.Runtime, About: f.About, TimeoutMS: ms(l.Timeout), Attempts: l.Attempts,
-			BackoffMS: ms(l.Backoff), Workers: serving[f.Name], Registered: f.Registered,
+			BackoffMS: ms(l.Backoff), Level: levelOf(f.Level), Atomic: f.Transactional, Workers: serving[f.Name], Registered: f.Registered,
 		}
 	}
 	return list(c, shown, "No functions. `cloudburst server --examples` serves some.",
-		[]any{"name", "pool", "workers", "timeout", "attempts", "about"},
+		[]any{"name", "pool", "level", "workers", "timeout", "attempts", "about"},
 		func(f jsonFunction) []any {
-			return []any{f.Name, f.Pool, f.Workers, time.Duration(f.TimeoutMS * float64(time.Millisecond)), f.Attempts, clip(f.About, 70)}
+			return []any{f.Name, f.Pool, f.Level, f.Workers, time.Duration(f.TimeoutMS * float64(time.Millisecond)), f.Attempts, clip(f.About, 70)}
 		})
 }
 

@@ -76,7 +76,7 @@ as an array. On a terminal its kind follows; -o json always has it.`,
 			if err != nil {
 				return err
 			}
-			snap, err := bucket.Read(ctx, args[0])
+			snap, err := bucket.Read(ctx, args[0], 0)
 			if err != nil {
 				return err
 			}

@@ -23,6 +23,7 @@ type jsonRun struct {
 	TookMS   float64     `json:"took_ms"`
 	Worker   string      `json:"worker,omitempty"`
 	Attempts int         `json:"attempts,omitempty"`
+	Restarts int         `json:"restarts,omitempty"`
 	Error    string      `json:"error,omitempty"`
 	Nodes    []jsonNode  `json:"nodes,omitempty"`
 }
@@ -30,7 +31,7 @@ type jsonRun struct {
 func runOf(r broker.RunInfo) jsonRun {
 	return jsonRun{
 		Run: r.Run, Name: r.Name, Status: r.Status, Started: r.Started, TookMS: ms(r.Took),
-		Worker: r.Worker, Attempts: r.Attempts, Error: r.Error, Nodes: jsonNodes(r.Nodes),
+		Worker: r.Worker, Attempts: r.Attempts, Restarts: r.Restarts, Error: r.Error, Nodes: jsonNodes(r.Nodes),
 	}
 }
 
@@ -133,7 +134,7 @@ func (c *console) tellRun(r broker.RunInfo) error {
 	}
 	err := c.fields(
 		field{"run", r.Run}, field{"name", r.Name}, field{"status", c.status(r.Status)}, field{"started", when},
-		field{"took", short(r.Took)}, field{"worker", r.Worker}, field{"attempts", blank(r.Attempts)}, field{"error", r.Error},
+		field{"took", short(r.Took)}, field{"worker", r.Worker}, field{"attempts", blank(r.Attempts)}, field{"restarts", blank(r.Restarts)}, field{"error", r.Error},
 	)
 	if err != nil || len(r.Nodes) == 0 {
 		return err

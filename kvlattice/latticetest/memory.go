@@ -112,10 +112,16 @@ func (m *Memory) Keys() []string {
 }
 
 // Read returns what the key holds.
-func (m *Memory) Read(ctx context.Context, key string) (kvlattice.Snapshot, error) {
+func (m *Memory) Read(ctx context.Context, key string, after uint64) (kvlattice.Snapshot, error) {
 	var snap kvlattice.Snapshot
 	_, err := m.do(ctx, Op{Name: "read", Key: key}, func() (uint64, error) {
 		snap = m.snapshotLocked(key, m.lag)
+		if after > 0 && m.lag > 0 { // a replica that has caught up is asked instead
+			snap = m.snapshotLocked(key, 0)
+		}
+		if snap.AsOf = after; m.lag == 0 {
+			snap.AsOf = m.rev
+		}
 		return 0, nil
 	})
 	if err != nil {

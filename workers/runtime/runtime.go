@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
 // A Function runs calls. Invoke may be called concurrently. It returns when
@@ -40,13 +41,27 @@ type State interface {
 	Registers
 	Counters
 	Sets
+	Lattices
 }
 
-// Registers are last-writer-wins values.
+// Registers are values that one writes whole.
 type Registers interface {
 	Get(ctx context.Context, ns, key string) (v wire.Value, found bool, err error)
 	Put(ctx context.Context, ns, key string, v wire.Value) error
 	Delete(ctx context.Context, ns, key string) error
+	// Versions returns all values that no other has replaced, the one that Get
+	// returns first.
+	Versions(ctx context.Context, ns, key string) ([]wire.Value, error)
+}
+
+// Lattices are keys of any kind.
+type Lattices interface {
+	// Merge joins delta, which is the state's from then on, into the key.
+	Merge(ctx context.Context, ns, key string, delta kvlattice.Lattice) error
+	// Read returns a copy of what the key holds; nil if nothing was ever written.
+	Read(ctx context.Context, ns, key string) (kvlattice.Lattice, error)
+	// GetAll returns what is seen of several keys at one moment.
+	GetAll(ctx context.Context, ns string, keys ...string) (values []wire.Value, found []bool, err error)
 }
 
 // Counters count up and down, each call once however often it is retried.

@@ -1,0 +1,143 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
+)
+
+// Workers ask each other for versions that a run has read:
+//
+//	cb.cache.<worker>.find      request: a pinned version
+//	cb.cache.<worker>.release   the run has ended
+const (
+	peerFind    = ".find"
+	peerRelease = ".release"
+
+	// peerWait is how long a worker may take to answer before it counts as gone. It
+	// answers from memory; the run begins again, which costs about as long.
+	peerWait = 2 * time.Second
+	// findAtMost bounds how many large versions a worker uploads at once.
+	findAtMost = 8
+)
+
+// pinned is what find asks for, and release about.
+type pinnedVersion struct {
+	Run       string `json:"run"`
+	Namespace string `json:"ns,omitempty"`
+	Key       string `json:"key,omitempty"`
+	ID        string `json:"id,omitempty"`
+}
+
+// ServePins answers other workers from find until ctx ends, and tells release
+// which runs have ended. Both may be called concurrently and must not block; find
+// returns a lattice that nobody changes any more.
+func (b *Broker) ServePins(ctx context.Context, worker string, find func(run, ns, key, id string) (kvlattice.Lattice, bool), release func(run string)) error {
+	slots := make(chan struct{}, findAtMost)
+	sub, err := b.nc.Subscribe(subjectCache+worker+".*", func(msg *nats.Msg) {
+		var what pinnedVersion
+		if json.Unmarshal(msg.Data, &what) != nil {
+			return // not ours
+		}
+		if strings.HasSuffix(msg.Subject, peerRelease) {
+			release(what.Run)
+			return
+		}
+		l, ok := find(what.Run, what.Namespace, what.Key, what.ID)
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		go func() { // a large version is uploaded
+			defer func() { <-slots }()
+			if err := b.answerPin(ctx, msg, l, ok); err != nil {
+				b.observe.replyFailed(what.Key, err)
+			}
+		}()
+	})
+	if err != nil {
+		return apiError("serve versions", worker, err)
+	}
+	<-ctx.Done()
+	b.unsubscribe(sub)
+	for range findAtMost { // none is answered after we return
+		slots <- struct{}{}
+	}
+	return nil
+}
+
+func (b *Broker) answerPin(ctx context.Context, to *nats.Msg, l kvlattice.Lattice, ok bool) error {
+	answer := nats.NewMsg(to.Reply)
+	switch {
+	case !ok:
+		answer.Header.Set(wire.HeaderStatus, "gone")
+	case l == nil:
+		answer.Header.Set(wire.HeaderStatus, "nothing")
+	default:
+		h, body := l.Encode()
+		answer.Header = nats.Header(h)
+		body, err := b.pack(ctx, answer.Header, body)
+		if err != nil {
+			return err
+		}
+		answer.Data = body
+		answer.Header[wire.HeaderStatus] = []string{string(wire.StatusOK)}
+	}
+	return b.nc.PublishMsg(answer)
+}
+
+// Fetch returns a version of a key that a worker keeps for a run. It is gone if
+// the worker is, or doesn't answer in time, or has forgotten it.
+func (b *Broker) Fetch(ctx context.Context, worker, run, ns, key, id string) (l kvlattice.Lattice, gone bool, err error) {
+	body, err := json.Marshal(pinnedVersion{run, ns, key, id})
+	if err != nil {
+		return nil, false, err
+	}
+	within, cancel := context.WithTimeout(ctx, peerWait)
+	defer cancel()
+	msg, err := b.nc.RequestWithContext(within, subjectCache+worker+peerFind, body)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return nil, true, nil
+	case err != nil:
+		return nil, false, apiError("fetch version", key, err)
+	}
+	h := wire.Header(msg.Header)
+	switch wire.First(h, wire.HeaderStatus) {
+	case "nothing":
+		return nil, false, nil
+	case string(wire.StatusOK):
+	default:
+		return nil, true, nil
+	}
+	body = msg.Data
+	if wire.First(h, wire.HeaderChunks) != "" {
+		v, err := b.Unpack(ctx, wire.Value{Body: body, Type: manifestType})
+		if err != nil {
+			return nil, false, err
+		}
+		body = v.Body
+	}
+	l, err = kvlattice.Decode(kvlattice.Entry{Header: h, Body: body})
+	return l, false, err
+}
+
+// Release tells a worker that a run has ended. It doesn't wait, and a worker that
+// doesn't hear it forgets the run's versions later.
+func (b *Broker) Release(worker, run string) {
+	body, err := json.Marshal(pinnedVersion{Run: run})
+	if err == nil {
+		err = b.nc.Publish(subjectCache+worker+peerRelease, body)
+	}
+	if err != nil {
+		b.observe.replyFailed(worker, err)
+	}
+}

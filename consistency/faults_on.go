@@ -1,0 +1,14 @@
+//go:build cbfaults
+
+package consistency
+
+import "os"
+
+// faulty says whether the environment variable CLOUDBURST_FAULTS switches a
+// protocol off:
+//
+//	pins    what a run read upstream is read anew
+//	seen    a key may go back within a session
+//	cut     what a value depends on needn't be shown
+//	clock   a write replaces what its run was not shown
+func faulty(protocol string) bool { return os.Getenv("CLOUDBURST_FAULTS") == protocol }
