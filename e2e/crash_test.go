@@ -35,7 +35,7 @@ var _ = Describe("Crashes", Label("crash"), func() {
 
 		var done atomic.Int64
 		progress := make(chan struct{}, calls)
-		load := startLoad(ctx, client, calls, callers, func() {
+		load := startCalls(ctx, client, "tally", calls, callers, func() {
 			done.Add(1)
 			progress <- struct{}{}
 		})
@@ -63,9 +63,10 @@ var _ = Describe("Crashes", Label("crash"), func() {
 	}, SpecTimeout(6*time.Minute))
 })
 
-// startLoad makes calls from many callers at once. A caller publishes each call
-// until the stream acknowledges it, then waits for its result.
-func startLoad(ctx context.Context, client *cloudburst.Client, calls, callers int, completed func()) *sync.WaitGroup {
+// startCalls calls a function that returns its argument, from many callers at
+// once. A caller publishes each call until the stream acknowledges it, then waits
+// for its result.
+func startCalls(ctx context.Context, client *cloudburst.Client, function string, calls, callers int, completed func()) *sync.WaitGroup {
 	var next atomic.Int64
 	load := new(sync.WaitGroup)
 	for range callers {
@@ -73,7 +74,7 @@ func startLoad(ctx context.Context, client *cloudburst.Client, calls, callers in
 			defer GinkgoRecover()
 			for i := int(next.Add(1) - 1); i < calls; i = int(next.Add(1) - 1) {
 				named := client.With(cloudburst.WithRunID(cloudburst.RunID(fmt.Sprintf("order-%d", i))))
-				got, err := cloudburst.Call[int](ctx, named, "tally", i)
+				got, err := cloudburst.Call[int](ctx, named, function, i)
 				Expect(err).NotTo(HaveOccurred(), "call %d", i)
 				Expect(got).To(Equal(i))
 				completed()

@@ -15,7 +15,7 @@ import (
 
 // A spec that kills processes starts this very test program in a role.
 const (
-	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server" or "worker"
+	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker" or "bank"
 	urlEnv   = "CLOUDBURST_E2E_ADDR"
 	storeEnv = "CLOUDBURST_E2E_STORE"
 )
@@ -38,7 +38,7 @@ func play(role string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker}[role]
+	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank}[role]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		return 2
@@ -61,13 +61,24 @@ func playServer(ctx context.Context) error {
 }
 
 func playWorker(ctx context.Context) error {
+	return playPool(ctx, "crash", func(w *cloudburst.Worker) { cloudburst.Handle(w, "tally", tally) })
+}
+
+func playBank(ctx context.Context) error {
+	return playPool(ctx, "bank", func(w *cloudburst.Worker) {
+		cloudburst.Handle(w, "transfer", transfer, cloudburst.Transactional())
+	})
+}
+
+// playPool serves a pool, and keeps its state in the namespace of its name.
+func playPool(ctx context.Context, pool string, handle func(*cloudburst.Worker)) error {
 	client, err := cloudburst.Connect(ctx, "nats://"+os.Getenv(urlEnv), cloudburst.WithTopology(quick))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	w := cloudburst.NewWorker(client, cloudburst.Pool("crash"), cloudburst.Namespace("crash"), cloudburst.Slots(16))
-	cloudburst.Handle(w, "tally", tally)
+	w := cloudburst.NewWorker(client, cloudburst.Pool(pool), cloudburst.Namespace(pool), cloudburst.Slots(16))
+	handle(w)
 	go func() {
 		<-w.Ready()
 		fmt.Println("ready")

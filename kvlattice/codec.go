@@ -43,6 +43,20 @@ func Decode(e Entry) (Lattice, error) {
 		return orNil(decodeCounter(e))
 	case KindSet:
 		return orNil(decodeSet(e))
+	case KindMax:
+		return orNil(decodeMax(e))
+	case KindMin:
+		return orNil(decodeMin(e))
+	case KindGrow:
+		return orNil(decodeGrow(e))
+	case KindORSet:
+		return orNil(decodeORSet(e))
+	case KindOrderedSet:
+		return orNil(decodeOrderedSet(e))
+	case KindMap:
+		return orNil(decodeMap(e))
+	case KindPriority:
+		return orNil(decodePriority(e))
 	default:
 		return nil, &wire.Error{
 			Op: "decode", Kind: wire.KindLattice, Name: string(kind),

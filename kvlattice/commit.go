@@ -106,9 +106,7 @@ func (s *Store) Commit(ctx context.Context, record string, v wire.Value, deltas 
 			s.unpin(w.e)
 		}
 	}()
-	slots := make([]KeySlot, len(keys))
-	began := time.Now()
-	for i, key := range keys {
+	for _, key := range keys {
 		w := &commitWrite{e: s.pin(key), delta: deltas[key]}
 		select {
 		case w.e.turn <- struct{}{}:
@@ -117,14 +115,14 @@ func (s *Store) Commit(ctx context.Context, record string, v wire.Value, deltas 
 			s.unpin(w.e)
 			return 0, context.Cause(ctx)
 		}
-		entry, err := s.prepare(ctx, w)
-		if err != nil {
+		if err := s.catchUp(ctx, w); err != nil {
 			return 0, fmt.Errorf("commit %q: %w", key, err)
 		}
-		if left := len(keys) - 1 - i; left > 0 {
-			entry.Header[HeaderBatch] = []string{strconv.Itoa(left)}
-		}
-		slots[i] = KeySlot{key, entry}
+	}
+	began := time.Now()
+	slots, err := s.prepareAll(writes)
+	if err != nil {
+		return 0, err
 	}
 	for _, w := range writes {
 		w.begin(s)
@@ -134,6 +132,11 @@ func (s *Store) Commit(ctx context.Context, record string, v wire.Value, deltas 
 	for _, w := range writes {
 		if joinErr := w.end(s, rev, err); err == nil {
 			err = joinErr
+		}
+	}
+	for i, w := range writes {
+		if err == nil && s.overdue(w.e, slots[i].Entry.size()) {
+			_ = s.visit(ctx, w.e) // it is stored; a fold that fails is tried again by Run
 		}
 	}
 	return rev, err
@@ -147,20 +150,50 @@ type commitWrite struct {
 	before Lattice // what was ours
 }
 
-// prepare returns the slot to write. Nothing has happened yet when it fails.
-func (s *Store) prepare(ctx context.Context, w *commitWrite) (Entry, error) {
-	e := w.e
-	if s.mustRead(e, w.delta) || !s.fresh(e) {
-		if err := s.refresh(ctx, e, 0, 0); err != nil {
-			return Entry{}, err
-		}
+// catchUp reads a key that may have been written since it was read last.
+func (s *Store) catchUp(ctx context.Context, w *commitWrite) error {
+	if s.fresh(w.e) && !s.mustRead(w.e, w.delta) {
+		return nil
 	}
-	if ops, ok := w.delta.(*Overwrites); ok {
-		delta, err := s.dot(e, ops)
+	return s.refresh(ctx, w.e, 0, 0)
+}
+
+// prepareAll returns the slots to write. All registers get one timestamp: of two
+// commits that wrote the same keys at once, the same one wins in all of them.
+func (s *Store) prepareAll(writes []*commitWrite) ([]KeySlot, error) {
+	var last Timestamp
+	for _, w := range writes {
+		w.e.mu.Lock()
+		last = later(last, later(latest(w.e.state), latest(w.e.own.mine)))
+		w.e.mu.Unlock()
+	}
+	at := s.cfg.Clock.After(last)
+	slots := make([]KeySlot, len(writes))
+	for i, w := range writes {
+		entry, err := s.prepare(w, at)
+		if err != nil {
+			return nil, fmt.Errorf("commit %q: %w", w.e.key, err)
+		}
+		if left := len(writes) - 1 - i; left > 0 {
+			entry.Header[HeaderBatch] = []string{strconv.Itoa(left)}
+		}
+		slots[i] = KeySlot{w.e.key, entry}
+	}
+	return slots, nil
+}
+
+// prepare returns the slot to write. Nothing has happened yet when it fails.
+func (s *Store) prepare(w *commitWrite, at Timestamp) (Entry, error) {
+	e := w.e
+	switch l := w.delta.(type) {
+	case *Overwrites:
+		delta, err := s.dot(e, l, func(Timestamp) Timestamp { return at })
 		if err != nil {
 			return Entry{}, err
 		}
 		w.delta = delta
+	case *LWW:
+		w.delta = &LWW{value: l.value, ts: at, writer: l.writer, deleted: l.deleted}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -14,6 +14,14 @@ const (
 	KindLWW     Kind = "lww"     // last-writer-wins register
 	KindCounter Kind = "counter" // up/down counter
 	KindSet     Kind = "set"     // grow-only set of JSON values
+
+	KindMax        Kind = "max"      // the greatest number or string
+	KindMin        Kind = "min"      // the least number or string
+	KindGrow       Kind = "gcounter" // counter that only counts up
+	KindORSet      Kind = "orset"    // set of JSON values with removal, where adding wins
+	KindOrderedSet Kind = "zset"     // members sorted by score
+	KindMap        Kind = "map"      // fields that are lattices themselves
+	KindPriority   Kind = "priority" // the value with the lowest number
 )
 
 // A Lattice is a value that merges with others of its kind. Nothing may run

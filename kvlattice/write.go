@@ -188,7 +188,7 @@ func (s *Store) publish(ctx context.Context, e *entry, delta Lattice) (slotSize 
 			}
 			read = false
 		}
-		if delta, err = s.dot(e, ops); err != nil {
+		if delta, err = s.dot(e, ops, s.cfg.Clock.After); err != nil {
 			return 0, err
 		}
 		defer late(time.Now(), &err)
@@ -229,7 +229,7 @@ func (s *Store) mustRead(e *entry, delta Lattice) bool {
 // dot makes of overwrites what the key holds after them, under dots of ours.
 // Whoever calls it has the key's turn, so each of our dots is published with all
 // that came before it.
-func (s *Store) dot(e *entry, ops *Overwrites) (Lattice, error) {
+func (s *Store) dot(e *entry, ops *Overwrites, stamp func(after Timestamp) Timestamp) (Lattice, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var onto *Causal
@@ -250,7 +250,7 @@ func (s *Store) dot(e *entry, ops *Overwrites) (Lattice, error) {
 			return nil, err
 		}
 	}
-	return ops.Apply(onto, s.cfg.Writer, s.cfg.Clock.After), nil
+	return ops.Apply(onto, s.cfg.Writer, stamp), nil
 }
 
 // How long a dot may be on its way, and after how long a base says that all dots
