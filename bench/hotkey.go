@@ -53,7 +53,9 @@ func (c HotKeyConfig) withDefaults() HotKeyConfig {
 //	cas ×16    the same with 16 callers on each connection
 //	merge ×16  the same with 16 callers on each worker
 //
-// After each the key must hold exactly what was acknowledged; else it fails.
+// Then what a read costs, past any cache, of a key that a hundred workers wrote a
+// hundred thousand times, beside one of a key that was written once. After each
+// the key must hold exactly what was acknowledged; else it fails.
 func HotKey(ctx context.Context, cfg HotKeyConfig, out io.Writer) (err error) {
 	cfg = cfg.withDefaults()
 	if !cfg.JSON {
@@ -82,7 +84,15 @@ func HotKey(ctx context.Context, cfg HotKeyConfig, out io.Writer) (err error) {
 			f.rates = append(f.rates, rate)
 		}
 	}
-	return write(out, hotRows(cases), cfg.JSON)
+	rows := hotRows(cases)
+	for _, c := range churns() {
+		more, err := s.churn(ctx, c)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, more...)
+	}
+	return write(out, rows, cfg.JSON)
 }
 
 const (
