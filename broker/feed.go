@@ -129,7 +129,7 @@ func (k *Bucket) update(ctx context.Context, msg *nats.Msg) (kvlattice.Update, b
 	}
 	e, err := k.entry(ctx, stored, writer, msg)
 	if wire.KindOf(err) == wire.KindUnknown {
-		return kvlattice.Update{}, false // a large value that was replaced since: that is told too
+		return kvlattice.Update{Key: key, Entry: kvlattice.Entry{Writer: writer, Rev: sequenceOf(msg)}, Missed: true}, true
 	}
 	if err != nil {
 		return kvlattice.Update{Lost: true}, true

@@ -44,6 +44,9 @@ type Update struct {
 	// Lost says that updates of any followed key may have been missed (a
 	// reconnect); the other fields are empty. Whoever caches must re-read.
 	Lost bool
+	// Missed says that this update of Key can't be read any more, because it was
+	// replaced: of Entry there is only Rev. Whoever caches must re-read the key.
+	Missed bool
 }
 
 // A Feed tells of writes to exactly the keys that are followed, in the order of

@@ -30,6 +30,7 @@ type entry struct {
 	baseRev  uint64            // newest base that state includes; 0: none known
 	slots    map[string]uint64 // others' slots that may be stored, by revision
 	gen      uint64            // Store.gen when the complete state was read; 0: never
+	missed   uint64            // updates that couldn't be read
 	followed bool
 	flight   *flight // someone is reading, following or unfollowing the key
 	pins     int     // operations under way; a pinned entry isn't evicted

@@ -109,6 +109,9 @@ func (s *Store) fill(ctx context.Context, e *entry, gen, after uint64) error {
 // refresh joins a pinned entry with what is stored. A gen says that this makes
 // it fresh, because the key was followed before; 0 that it doesn't.
 func (s *Store) refresh(ctx context.Context, e *entry, gen, after uint64) error {
+	e.mu.Lock()
+	missed := e.missed
+	e.mu.Unlock()
 	snap, err := s.bucket.Read(ctx, e.key, after)
 	if err != nil {
 		return err
@@ -124,7 +127,7 @@ func (s *Store) refresh(ctx context.Context, e *entry, gen, after uint64) error 
 		return err
 	}
 	s.cache.accountLocked(e)
-	if gen != 0 {
+	if gen != 0 && e.missed == missed {
 		e.gen = gen
 		raise(&e.asOf, snap.AsOf)
 		if len(snap.Slots) > s.cfg.CompactSlots {
@@ -231,6 +234,14 @@ func (s *Store) apply(u Update) {
 
 // update joins an update into the entry that follows its key.
 func (s *Store) update(e *entry, u Update) {
+	if u.Missed {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.gen = 0
+		e.missed++
+		e.served.Store(nil)
+		return
+	}
 	l, err := Decode(u.Entry)
 	if err == nil {
 		s.observe(l)
