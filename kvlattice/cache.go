@@ -124,6 +124,9 @@ func Join(into, l Lattice) (joined Lattice, changed bool, err error) {
 			_, err = into.Merge(l)
 			return into, true, err
 		}
+		if plain, ok := l.(*LWW); ok && into.Kind() == KindCausal {
+			l = Lift(plain)
+		}
 	case deleted(into):
 		return l, true, nil
 	case deleted(l):

@@ -1,249 +1,343 @@
 package kvlattice
 
 import (
-	"encoding/base64"
-	"encoding/json"
+	"bytes"
+	"cmp"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-const KindCausal Kind = "causal"
-
-type version struct {
-	Dot     Dot
-	Value   wire.Value
-	Deleted bool
-	After   map[string]uint64
-}
-
+// Causal is a register that keeps concurrent writes: of two writes the one stays
+// that has seen the other, and if neither has, both do (the paper's causal
+// lattice). Its vector clock says which writes are in it, or were replaced by one
+// that is.
+//
+// A plain last-writer-wins register under the same key is one more version, until
+// a causal write that has seen it replaces it.
 type Causal struct {
-	clock     VClock
-	versions  []version // latest first
+	clock    VClock
+	versions []version // the latest first; the clock covers all their dots
+	// plain is the last-writer-wins register that met this one; nil if there is
+	// none, or a write has replaced it: those up to plainSeen are.
 	plain     *LWW
 	plainSeen Timestamp
 }
 
-func Lift(l *LWW) *Causal { return &Causal{plain: l.Clone().(*LWW)} }
+// A version is one write that no other has replaced.
+type version struct {
+	dot     Dot
+	value   wire.Value
+	deleted bool
+	// after is what a reader of this version must see of other namespaces.
+	after map[string]uint64
+}
 
+// Lift returns a causal register of a plain one.
+func Lift(l *LWW) *Causal {
+	plain := *l
+	return &Causal{plain: &plain}
+}
+
+// Kind returns KindCausal.
 func (c *Causal) Kind() Kind { return KindCausal }
 
-func (c *Causal) Merge(other Lattice) (bool, error) {
-	if l, ok := other.(*LWW); ok {
-		other = Lift(l)
-	}
+// Merge keeps the versions that both have, and those that the other has not seen.
+// A plain register is another kind here: Lift it, as Join does.
+func (c *Causal) Merge(other Lattice) (changed bool, err error) {
 	o, ok := other.(*Causal)
 	if !ok {
 		return false, differ(c, other)
 	}
-	var kept []version
-	changed := false
+	kept := make([]version, 0, len(c.versions)+len(o.versions))
 	for _, v := range c.versions {
-		in := slices.ContainsFunc(o.versions, func(w version) bool { return w.Dot == v.Dot })
-		if in || !o.clock.Covers(v.Dot) {
-			kept = append(kept, v)
-		} else {
+		theirs := o.find(v.dot)
+		switch {
+		case theirs == nil && o.clock.Covers(v.dot):
 			changed = true
+			continue
+		case theirs != nil && theirs.compare(&v) > 0: // which honest writers don't bring
+			v, changed = *theirs, true
 		}
+		kept = append(kept, v)
 	}
 	for _, v := range o.versions {
-		in := slices.ContainsFunc(c.versions, func(w version) bool { return w.Dot == v.Dot })
-		if !in && !c.clock.Covers(v.Dot) {
+		if c.find(v.dot) == nil && !c.clock.Covers(v.dot) {
 			kept = append(kept, v)
 			changed = true
 		}
 	}
 	c.versions = kept
 	c.sort()
-	before := c.clock.Clone()
-	c.clock.Join(&o.clock)
-	if !before.equal(&c.clock) {
+	if c.clock.Join(&o.clock) {
 		changed = true
 	}
-	if o.plainSeen.Compare(c.plainSeen) > 0 {
-		c.plainSeen = o.plainSeen
-		changed = true
-	}
-	if o.plain != nil {
-		if c.plain == nil {
-			if o.plain.ts.Compare(c.plainSeen) > 0 {
-				c.plain, changed = o.plain.Clone().(*LWW), true
-			}
-		} else if more, _ := c.plain.Merge(o.plain); more {
-			changed = true
-		}
-	}
-	c.hide()
-	return changed, nil
+	return c.mergePlain(o) || changed, nil
 }
 
-func (c *Causal) hide() {
+func (c *Causal) mergePlain(o *Causal) (changed bool) {
+	before, seen := c.plain, c.plainSeen
+	c.plainSeen = later(c.plainSeen, o.plainSeen)
+	if o.plain != nil && (c.plain == nil || c.plain.compare(o.plain) < 0) {
+		plain := *o.plain
+		c.plain = &plain
+	}
+	c.hidePlain()
+	return c.plainSeen != seen || c.plain != before
+}
+
+// hidePlain forgets a plain register that was replaced.
+func (c *Causal) hidePlain() {
 	if c.plain != nil && c.plain.ts.Compare(c.plainSeen) <= 0 {
 		c.plain = nil
 	}
 }
 
-func (c *Causal) sort() {
-	slices.SortFunc(c.versions, func(a, b version) int { return b.Dot.compare(a.Dot) })
+func (c *Causal) find(d Dot) *version {
+	for i := range c.versions {
+		if c.versions[i].dot == d {
+			return &c.versions[i]
+		}
+	}
+	return nil
 }
 
+func (c *Causal) sort() {
+	slices.SortFunc(c.versions, func(a, b version) int { return b.dot.compare(a.dot) })
+}
+
+// compare orders what one dot may stand for, if a writer used it twice.
+func (v *version) compare(o *version) int {
+	if v.deleted != o.deleted {
+		if v.deleted {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(bytes.Compare(v.value.Body, o.value.Body), strings.Compare(v.value.Type, o.value.Type),
+		strings.Compare(afterText(v.after), afterText(o.after)))
+}
+
+// Clone returns a copy that shares the bodies.
 func (c *Causal) Clone() Lattice {
-	d := &Causal{clock: *c.clock.Clone(), versions: slices.Clone(c.versions), plainSeen: c.plainSeen}
+	d := &Causal{clock: c.clock.Clone(), versions: slices.Clone(c.versions), plainSeen: c.plainSeen}
 	if c.plain != nil {
-		d.plain = c.plain.Clone().(*LWW)
+		plain := *c.plain
+		d.plain = &plain
 	}
 	return d
 }
 
+// Context returns what is known here of the key's writes, without their values:
+// what a write replaces that has seen this.
 func (c *Causal) Context() *Causal {
-	d := &Causal{clock: *c.clock.Clone(), plainSeen: c.plainSeen}
+	d := &Causal{clock: c.clock.Clone(), plainSeen: c.plainSeen}
 	if c.plain != nil {
 		d.plainSeen = later(d.plainSeen, c.plain.ts)
 	}
 	return d
 }
 
+// live returns the versions with a value, the latest first.
 func (c *Causal) live() []version {
-	all := slices.Clone(c.versions)
-	if c.plain != nil {
-		all = append(all, version{Dot: Dot{c.plain.writer, c.plain.ts}, Value: c.plain.value, Deleted: c.plain.deleted})
+	live := make([]version, 0, len(c.versions)+1)
+	for _, v := range c.versions {
+		if !v.deleted {
+			live = append(live, v)
+		}
 	}
-	all = slices.DeleteFunc(all, func(v version) bool { return v.Deleted })
-	slices.SortFunc(all, func(a, b version) int { return b.Dot.compare(a.Dot) })
-	return all
+	if c.plain != nil && !c.plain.deleted {
+		v := version{dot: Dot{c.plain.writer, c.plain.ts}, value: c.plain.value}
+		i, _ := slices.BinarySearchFunc(live, v, func(a, b version) int { return b.dot.compare(a.dot) })
+		live = slices.Insert(live, i, v)
+	}
+	return live
 }
 
-func (c *Causal) Deleted() bool { return len(c.live()) == 0 }
+// Value returns the latest value that no other has replaced; empty if there is
+// none. A value stands against a deletion that hasn't seen it.
 func (c *Causal) Value() wire.Value {
-	if l := c.live(); len(l) > 0 {
-		return l[0].Value
+	if live := c.live(); len(live) > 0 {
+		return live[0].value
 	}
 	return wire.Value{}
 }
+
+// Versions returns all values that no other has replaced, the latest first.
 func (c *Causal) Versions() []wire.Value {
-	var out []wire.Value
-	for _, v := range c.live() {
-		out = append(out, v.Value)
+	live := c.live()
+	values := make([]wire.Value, len(live))
+	for i, v := range live {
+		values[i] = v.value
 	}
-	return out
+	return values
 }
+
+// Deleted says whether there is no value.
+func (c *Causal) Deleted() bool { return len(c.live()) == 0 }
+
+// Latest returns the latest time of any write that is known here.
 func (c *Causal) Latest() Timestamp {
-	t := later(c.clock.floor, c.plainSeen)
-	for _, at := range c.clock.last {
-		t = later(t, at)
-	}
+	latest := later(c.clock.Latest(), c.plainSeen)
 	if c.plain != nil {
-		t = later(t, c.plain.ts)
+		latest = later(latest, c.plain.ts)
 	}
-	return t
+	return latest
 }
+
+// After returns what a reader of the versions must see of other namespaces: of
+// each, a revision. It is nil if that is nothing.
 func (c *Causal) After() map[string]uint64 {
 	var after map[string]uint64
 	for _, v := range c.versions {
-		for ns, r := range v.After {
+		for ns, rev := range v.after {
 			if after == nil {
-				after = make(map[string]uint64)
+				after = make(map[string]uint64, len(v.after))
 			}
-			after[ns] = max(after[ns], r)
+			after[ns] = max(after[ns], rev)
 		}
 	}
 	return after
 }
-func (c *Causal) Size() int { return 200 + 60*c.clock.Len() + 150*len(c.versions) }
 
-type causalDoc struct {
-	Versions  []version
-	Plain     *plainDoc `json:",omitempty"`
-	PlainSeen Timestamp
-}
-type plainDoc struct {
-	Value   wire.Value
-	TS      Timestamp
-	Writer  string
-	Deleted bool
-}
+// Clock returns a copy of the vector clock.
+func (c *Causal) Clock() VClock { return c.clock.Clone() }
 
-func (c *Causal) Encode() (wire.Header, []byte) {
-	doc := causalDoc{Versions: c.versions, PlainSeen: c.plainSeen}
+// Size returns roughly how many bytes of memory the register takes.
+func (c *Causal) Size() int {
+	const fixed, perWriter, perVersion, perAfter = 160, 72, 120, 48 // with the maps' own overhead
+	n := fixed
+	for writer := range c.clock.last {
+		n += perWriter + len(writer)
+	}
+	for _, v := range c.versions {
+		n += perVersion + len(v.value.Body) + len(v.dot.Writer) + perAfter*len(v.after)
+	}
 	if c.plain != nil {
-		doc.Plain = &plainDoc{c.plain.value, c.plain.ts, c.plain.writer, c.plain.deleted}
+		n += c.plain.Size()
 	}
-	b, _ := json.Marshal(doc)
-	return wire.Header{HeaderKind: {string(KindCausal)}, "Cb-Clock": {c.clock.String()}, "Cb-Versions": {base64.StdEncoding.EncodeToString(b)}}, c.Value().Body
+	return n
 }
 
-func decodeCausal(e Entry) (*Causal, error) {
-	cl, err := parseVClock(wire.First(e.Header, "Cb-Clock"))
-	if err != nil {
-		return nil, damaged(KindCausal, err.Error())
+// moment is the source under which Unsettled and Settle tell of a clock: its
+// numbers are times, in nanoseconds since 1970.
+const moment = "\x00time"
+
+// wideClock is how many writers a clock may remember before those are folded that
+// are gone.
+const wideClock = 16
+
+// Unsettled counts the writers that the clock remembers, if they are more than
+// need be.
+func (c *Causal) Unsettled() map[string]int {
+	if n := c.clock.Len(); n > wideClock {
+		return map[string]int{moment: n}
 	}
-	raw, err := base64.StdEncoding.DecodeString(wire.First(e.Header, "Cb-Versions"))
-	if err != nil {
-		return nil, damaged(KindCausal, err.Error())
-	}
-	var doc causalDoc
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return nil, damaged(KindCausal, err.Error())
-	}
-	c := &Causal{clock: *cl, versions: doc.Versions, plainSeen: doc.PlainSeen}
-	if doc.Plain != nil {
-		c.plain = &LWW{doc.Plain.Value, doc.Plain.TS, doc.Plain.Writer, doc.Plain.Deleted}
-	}
-	return c, nil
+	return nil
 }
 
+// Settle takes all dots up to a moment for known, and forgets the writers that
+// have none later. It is right only on the join of a snapshot that was taken
+// after all dots up to then that will ever be acknowledged were stored, and only
+// if the result becomes the base. If another base was faster, throw it away.
+func (c *Causal) Settle(source string, upTo uint64) {
+	if source == moment {
+		c.clock.Raise(Timestamp{Wall: int64(upTo &^ (1 << 63))})
+	}
+}
+
+var _ settled = (*Causal)(nil)
+
+// An overwrite is a write that waits for its dot.
 type overwrite struct {
-	seen    *Causal
+	seen    VClock // what its run was shown
+	plain   Timestamp
 	value   wire.Value
 	deleted bool
 	after   map[string]uint64
 }
+
+// Overwrites are writes of a causal register that wait to be published. A dot is
+// only given then, in the key's turn: two runs of one worker may write at once,
+// and neither has seen the other's write. They are a Lattice so that they can be
+// handed to Store.Merge, and are never stored as they are.
 type Overwrites struct{ ops []overwrite }
+
+// NewOverwrite returns the write of a value that replaces what was seen of the
+// key: a register, or nil for nothing. It keeps v.Body and after.
+func NewOverwrite(seen Lattice, v wire.Value, after map[string]uint64) *Overwrites {
+	v.Type = headerType(v)
+	return newOverwrites(seen, overwrite{value: v, after: after})
+}
+
+// NewCausalDelete returns the deletion of what was seen.
+func NewCausalDelete(seen Lattice, after map[string]uint64) *Overwrites {
+	return newOverwrites(seen, overwrite{deleted: true, after: after})
+}
 
 func newOverwrites(seen Lattice, o overwrite) *Overwrites {
 	switch l := seen.(type) {
 	case *LWW:
-		o.seen = &Causal{plainSeen: l.ts}
+		o.plain = l.ts
 	case *Causal:
-		o.seen = l.Context()
+		context := l.Context()
+		o.seen, o.plain = context.clock, context.plainSeen
 	}
 	return &Overwrites{[]overwrite{o}}
 }
-func NewOverwrite(seen Lattice, v wire.Value, after map[string]uint64) *Overwrites {
-	return newOverwrites(seen, overwrite{value: v, after: after})
-}
-func NewCausalDelete(seen Lattice, after map[string]uint64) *Overwrites {
-	return newOverwrites(seen, overwrite{deleted: true, after: after})
-}
-func (o *Overwrites) Kind() Kind { return KindCausal }
-func (o *Overwrites) Merge(other Lattice) (bool, error) {
-	p, ok := other.(*Overwrites)
-	if !ok {
-		return false, differ(o, other)
-	}
-	o.ops = append(o.ops, p.ops...)
-	return true, nil
-}
-func (o *Overwrites) Clone() Lattice                { return &Overwrites{slices.Clone(o.ops)} }
-func (o *Overwrites) Value() wire.Value             { return o.ops[len(o.ops)-1].value }
-func (o *Overwrites) Encode() (wire.Header, []byte) { panic("overwrites are never stored") }
-func (o *Overwrites) Size() int                     { return 100 * len(o.ops) }
-func (o *Overwrites) Apply(onto *Causal, writer string, stamp func(Timestamp) Timestamp) *Causal {
+
+// Apply returns what the register holds after the writes; onto is what it holds
+// before, nil if nothing. Their dots are writer's, at times that stamp returns:
+// each is asked to be after all that is known.
+func (o *Overwrites) Apply(onto *Causal, writer string, stamp func(after Timestamp) Timestamp) *Causal {
 	c := new(Causal)
 	if onto != nil {
-		c = onto.Clone().(*Causal)
+		c, _ = onto.Clone().(*Causal)
 	}
 	for _, op := range o.ops {
-		if op.seen != nil {
-			c.versions = slices.DeleteFunc(c.versions, func(v version) bool { return op.seen.clock.Covers(v.Dot) })
-			c.plainSeen = later(c.plainSeen, op.seen.plainSeen)
-			c.clock.Join(&op.seen.clock)
-			c.hide()
-		}
-		d := Dot{writer, stamp(c.Latest())}
-		c.versions = append(c.versions, version{d, op.value, op.deleted, op.after})
-		c.clock.Add(d)
+		c.versions = slices.DeleteFunc(c.versions, func(v version) bool { return op.seen.Covers(v.dot) })
+		c.plainSeen = later(c.plainSeen, op.plain)
+		c.hidePlain()
+		c.clock.Join(&op.seen)
+		v := version{dot: Dot{writer, stamp(c.Latest())}, value: op.value, deleted: op.deleted, after: maps.Clone(op.after)}
+		c.clock.Add(v.dot)
+		c.versions = append(c.versions, v)
 		c.sort()
 	}
 	return c
+}
+
+// Kind returns KindCausal.
+func (o *Overwrites) Kind() Kind { return KindCausal }
+
+// Merge adds the other's writes to the receiver's.
+func (o *Overwrites) Merge(other Lattice) (changed bool, err error) {
+	more, ok := other.(*Overwrites)
+	if !ok {
+		return false, differ(o, other)
+	}
+	o.ops = append(o.ops, more.ops...)
+	return len(more.ops) > 0, nil
+}
+
+// Clone returns a copy that can be added to.
+func (o *Overwrites) Clone() Lattice { return &Overwrites{slices.Clone(o.ops)} }
+
+// Value returns the value that is written last.
+func (o *Overwrites) Value() wire.Value { return o.ops[len(o.ops)-1].value }
+
+// Encode panics: overwrites are never stored, but what Apply makes of them.
+func (o *Overwrites) Encode() (wire.Header, []byte) {
+	panic("kvlattice: overwrites are applied before they are stored")
+}
+
+// Size returns roughly how many bytes of memory the writes take.
+func (o *Overwrites) Size() int {
+	n := 0
+	for _, op := range o.ops {
+		n += 200 + len(op.value.Body)
+	}
+	return n
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -23,12 +22,6 @@ const (
 	// each time after twice as long: four minutes in all by default. Whoever folds
 	// the key next settles what is left.
 	maxVisits = 10
-	// wideClock is how many writers a causal register's clock may remember before
-	// those are folded that are gone.
-	wideClock = 16
-	// moment is the source under which floors holds a time: up to it, in
-	// nanoseconds, all dots that are acknowledged are stored.
-	moment = "\x00time"
 )
 
 // overdue says whether the writer of a slot should fold it itself, now.
@@ -140,24 +133,6 @@ type settled interface {
 	Lattice
 	Unsettled() map[string]int
 	Settle(source string, upTo uint64)
-}
-
-// Unsettled counts the writers that the clock remembers, under the moment, if
-// they are more than need be.
-func (c *Causal) Unsettled() map[string]int {
-	if n := c.clock.Len(); n > wideClock {
-		return map[string]int{moment: n}
-	}
-	return nil
-}
-
-// Settle takes all dots up to a moment, in nanoseconds since 1970, for known. It
-// is right only on the join of a snapshot that was taken after all of them that
-// will ever be acknowledged were stored, and only if the result becomes the base.
-func (c *Causal) Settle(source string, upTo uint64) {
-	if source == moment {
-		c.clock.Raise(Timestamp{Wall: int64(min(upTo, math.MaxInt64))})
-	}
 }
 
 // openLocked says whether the key remembers operations that aren't settled.

@@ -13,6 +13,7 @@ type Kind string
 const (
 	KindLWW     Kind = "lww"     // last-writer-wins register
 	KindCounter Kind = "counter" // up/down counter
+	KindCausal  Kind = "causal"  // register that keeps concurrent writes
 	KindSet     Kind = "set"     // grow-only set of JSON values
 
 	KindMax        Kind = "max"      // the greatest number or string
