@@ -71,8 +71,10 @@ func HotKey(ctx context.Context, cfg HotKeyConfig, out io.Writer) (err error) {
 		return err
 	}
 	cases := []*fight{
-		{name: caseCAS, callers: 1, open: s.openCAS}, {name: caseMerge, against: caseCAS, callers: 1, open: s.openMerge},
-		{name: caseCAS + many, callers: 16, open: s.openCAS}, {name: caseMerge + many, against: caseCAS + many, callers: 16, open: s.openMerge},
+		{name: caseCAS, callers: 1, open: s.openCAS},
+		{name: caseMerge, against: caseCAS, callers: 1, open: s.openMerge},
+		{name: caseCAS + many, callers: 16, open: s.openCAS},
+		{name: caseMerge + many, against: caseCAS + many, callers: 16, open: s.openMerge},
 	}
 	for round := range cfg.Rounds {
 		for _, f := range cases {

@@ -25,31 +25,34 @@ const (
 
 // setPast adds what a run has seen to the headers of a message.
 func (b *Broker) setPast(ctx context.Context, h nats.Header, past string) error {
-	switch text := past; {
+	switch {
 	case past == "":
 		return nil
 	case strings.HasPrefix(past, sessionS2), strings.HasPrefix(past, sessionBlob): // of a dead letter
 	case len(past) > sessionPlain:
-		text = sessionS2 + base64.StdEncoding.EncodeToString(s2.Encode(nil, []byte(past)))
-		if len(text) <= sessionInline {
-			past = text
-			break
-		}
-		m, err := b.upload(ctx, []byte(past), func(digest string) string { return subjectBlob + digest })
-		if err != nil {
+		var err error
+		if past, err = b.packPast(ctx, past); err != nil {
 			return err
 		}
-		for i := range m.Chunks {
-			m.Chunks[i].Seq = 0 // it is found by its digest
-		}
-		body, err := json.Marshal(m)
-		if err != nil {
-			return err
-		}
-		past = sessionBlob + string(body)
 	}
 	h[wire.HeaderSession] = []string{past}
 	return nil
+}
+
+func (b *Broker) packPast(ctx context.Context, past string) (string, error) {
+	packed := sessionS2 + base64.StdEncoding.EncodeToString(s2.Encode(nil, []byte(past)))
+	if len(packed) <= sessionInline {
+		return packed, nil
+	}
+	m, err := b.upload(ctx, []byte(past), func(digest string) string { return subjectBlob + digest })
+	if err != nil {
+		return "", err
+	}
+	for i := range m.Chunks {
+		m.Chunks[i].Seq = 0 // it is found by its digest
+	}
+	body, err := json.Marshal(m)
+	return sessionBlob + string(body), err
 }
 
 // Past returns what a call's Past stands for: what the run has seen, as it was

@@ -15,13 +15,13 @@ type restarting struct {
 	atJoin bool // the pasts of a join's branches conflict
 }
 
-type mustRestart struct{ error }
+type restartError struct{ error }
 
-func (mustRestart) RestartWith() string { return "agreed" }
+func (restartError) RestartWith() string { return "agreed" }
 
 func (r restarting) Join(pasts []string) (string, error) {
 	if r.atJoin {
-		return "", mustRestart{errors.New("conflict of " + strings.Join(pasts, " and "))}
+		return "", restartError{errors.New("conflict of " + strings.Join(pasts, " and "))}
 	}
 	return strings.Join(pasts, "+"), nil
 }
@@ -50,6 +50,7 @@ func TestRunBeginsAgain(t *testing.T) {
 			given: restarting{&recorder{hosts: "l", inputs: began}, true},
 			want:  "version; claim l by 7; invoke l ; done l at w, flush; put j l=\"l\"; inputs j fence 9; inputs $start fence 0; dispatch ",
 			check: func(t *testing.T, out Outcome, calls []wire.Call, err error) {
+				t.Helper()
 				want := wire.Call{Run: "r", Name: "d", DAG: plan.ID(), Args: wire.Value{Body: []byte("5")}, Reply: "inbox", Level: "causal", Past: "agreed", Epoch: 1}
 				if err != nil || out.Done || out.Again != "conflict of left and right" || len(calls) != 1 || fmt.Sprint(calls[0]) != fmt.Sprint(want) {
 					t.Errorf("got %+v, %+v, %v", out, calls, err)
@@ -62,6 +63,7 @@ func TestRunBeginsAgain(t *testing.T) {
 			given: restarting{&recorder{hosts: "l", inputs: began}, true},
 			want:  "version; claim l by 7; claim l by 7; invoke l ; done l at w, flush; put j l=\"l\"; inputs j fence 9",
 			check: func(t *testing.T, _ Outcome, _ []wire.Call, err error) {
+				t.Helper()
 				if wire.KindOf(err) != wire.KindConflict {
 					t.Errorf("got %v", err)
 				}
@@ -73,6 +75,7 @@ func TestRunBeginsAgain(t *testing.T) {
 			given: restarting{&recorder{hosts: "a b"}, false},
 			want:  "latest d; invoke a 5; invoke b \"a\"; done a at w, done b at w, flush, put $start args=5, put $start call=3, put $start version=\"" + plan.ID() + "\"; dispatch l, dispatch r",
 			check: func(t *testing.T, _ Outcome, calls []wire.Call, err error) {
+				t.Helper()
 				if err != nil || len(calls) != 2 || calls[0].Past != "seen" || calls[0].Epoch != 0 {
 					t.Errorf("got %+v, %v", calls, err)
 				}
@@ -84,6 +87,7 @@ func TestRunBeginsAgain(t *testing.T) {
 			given: restarting{&recorder{hosts: "a b", inputs: began}, false},
 			want:  "version; inputs $start fence 0; invoke a 5; invoke b \"a\"; done a at w, done b at w, flush, put $start version=\"" + plan.ID() + "\"; dispatch l, dispatch r",
 			check: func(t *testing.T, _ Outcome, calls []wire.Call, err error) {
+				t.Helper()
 				if err != nil || len(calls) != 2 || calls[0].Epoch != 1 {
 					t.Errorf("got %+v, %v", calls, err)
 				}

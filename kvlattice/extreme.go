@@ -115,10 +115,10 @@ func (x *extreme) parse(text string) error {
 	if strings.HasPrefix(text, "-") {
 		x.sign, text = -1, text[1:]
 	}
-	mantissa, exponent := text, ""
+	mantissa := text
 	if e := strings.IndexAny(text, "eE"); e >= 0 {
-		mantissa, exponent = text[:e], text[e+1:]
-		n, err := strconv.ParseInt(exponent, 10, 32)
+		mantissa = text[:e]
+		n, err := strconv.ParseInt(text[e+1:], 10, 32)
 		if err != nil {
 			return fmt.Errorf("exponent: %w", err)
 		}

@@ -25,8 +25,10 @@ func field(random *rand.Rand, name string, levels int) kvlattice.Lattice {
 	switch name {
 	case "register":
 		values := []wire.Value{
-			jsonValue("1"), jsonValue("null"), jsonValue(` {"a": "<é>"} `), jsonValue("\"\xff\""), jsonValue("not JSON"), {},
-			{Body: []byte("text\n<é>\x00"), Type: "text/plain"}, {Body: []byte{0xff, 0}, Type: "image/\xff"},
+			jsonValue("1"), jsonValue("null"), jsonValue(` {"a": "<é>"} `), jsonValue("\"\xff\""), jsonValue("not JSON"),
+			{},
+			{Body: []byte("text\n<é>\x00"), Type: "text/plain"},
+			{Body: []byte{0xff, 0}, Type: "image/\xff"},
 		}
 		i := random.IntN(len(values) + 1)
 		if i == len(values) {

@@ -44,7 +44,7 @@ func (s oneStore) Store(context.Context, string) (consistency.State, error) { re
 func TestJobsThatWaitedRunBySlots(t *testing.T) {
 	r := newRig(t)
 	r.back = make(chan struct{}, 2)
-	r.Worker.values = values{"other": {Status: wire.StatusOK, Value: wire.Value{Body: []byte("1")}}}
+	r.values = values{"other": {Status: wire.StatusOK, Value: wire.Value{Body: []byte("1")}}}
 	var running, most atomic.Int32
 	r.host(wire.Function{Name: "f"}, func(context.Context, *runtime.Call) (wire.Value, error) {
 		most.Store(max(most.Load(), running.Add(1)))
