@@ -60,11 +60,9 @@ func (s *Session) stored(ctx context.Context, state State, at ref) (kvlattice.La
 	if err != nil {
 		return nil, err
 	}
-	var after map[string]uint64
-	if c, ok := l.(*kvlattice.Causal); ok {
-		after = c.After()
-	}
-	return l, s.saw(ctx, state, at, rev, after)
+	v := kvlattice.View{Rev: rev}
+	v.Seen, v.After = kvlattice.Seen(l)
+	return l, s.shown(ctx, state, at, v)
 }
 
 // saw takes note of what was shown of a key, and of what a reader of it must see

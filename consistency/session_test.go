@@ -205,6 +205,31 @@ func TestSessionIsUsedConcurrently(t *testing.T) {
 	}
 }
 
+// What came between a read and the write is kept.
+func TestWriteKeepsWhatItsRunWasNotShown(t *testing.T) {
+	for _, level := range []consistency.Level{consistency.CausalKey, consistency.Causal, consistency.SessionCausal} {
+		mem := latticetest.NewMemory()
+		at := func(seq uint64, w string) *consistency.Session {
+			s, err := consistency.NewSession(consistency.Config{Identity: id(seq, 1), Stores: open(mem, w), Level: level, Pins: new(consistency.Pins)})
+			must(t, err)
+			return s
+		}
+		a, b := at(1, "wa"), at(2, "wb")
+		ctx := t.Context()
+		_, err := a.Versions(ctx, "ns", "k") // a is shown nothing
+		must(t, err)
+		must(t, b.Put(ctx, "ns", "k", wire.Value{Body: []byte(`"b"`)}))
+		must(t, b.Flush(ctx))
+		must(t, a.Put(ctx, "ns", "k", wire.Value{Body: []byte(`"a"`)}))
+		must(t, a.Flush(ctx))
+		got, err := at(3, "wc").Versions(ctx, "ns", "k")
+		must(t, err)
+		if len(got) != 2 {
+			t.Errorf("%s: key holds %d versions, want 2: a's write replaced b's, which a was not shown", level, len(got))
+		}
+	}
+}
+
 func TestLevels(t *testing.T) {
 	for _, l := range consistency.Levels() {
 		got, err := consistency.ParseLevel(string(l))

@@ -83,18 +83,23 @@ func (e *entry) serveLocked() *served {
 // register is absent.
 func ViewOf(state Lattice, rev uint64) View {
 	v := View{Rev: rev}
-	switch l := state.(type) {
-	case nil:
-		return v
-	case *LWW:
-		v.Seen = l.Clone()
-	case *Causal:
-		v.Seen, v.After = l.Context(), l.After()
-	}
-	if !deleted(state) {
+	v.Seen, v.After = Seen(state)
+	if state != nil && !deleted(state) {
 		v.Value, v.Found = state.Value(), true
 	}
 	return v
+}
+
+// Seen returns the causal context of a lattice, and what a reader of it must see
+// of other namespaces: see View.
+func Seen(l Lattice) (context Lattice, after map[string]uint64) {
+	switch l := l.(type) {
+	case *LWW:
+		return l.Clone(), nil
+	case *Causal:
+		return l.Context(), l.After()
+	}
+	return nil, nil
 }
 
 // joinLocked merges l into the state and takes note of it. l belongs to the
