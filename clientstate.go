@@ -3,8 +3,10 @@ package cloudburst
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
@@ -136,7 +138,23 @@ func (s clientState) GetAll(ctx context.Context, ns string, keys ...string) ([]w
 	return values, found, nil
 }
 
-type counterKey struct{ ns, key string }
+// Tag names addings by the clock, whose timestamps are all different.
+func (s clientState) Tag() (tag kvlattice.Tag, fresh bool) {
+	now := s.c.clock.Now()
+	return kvlattice.Tag{Source: s.c.writer, Seq: uint64(now.Wall), N: now.Logical}, true
+}
+
+func (s clientState) Stamp(_ context.Context, _, _ string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
+	return s.c.clock.After(after), s.c.writer, nil
+}
+
+// A counterKey is a place where a client counts, and which kind of counter it
+// takes to be there.
+type counterKey struct {
+	ns, key string
+	fields  string // quoted
+	kind    kvlattice.Kind
+}
 
 // A tally is what this client has added to a counter: its n-th operation
 // brought it to total. It is the client's own component of the counter, which
@@ -146,56 +164,52 @@ type tally struct {
 	total int64
 }
 
-func (s clientState) AddCounter(ctx context.Context, ns, key string, delta int64) error {
+// count adds delta to a tally and returns what it is then.
+func (s clientState) count(ns, key string, fields []string, kind kvlattice.Kind, delta int64) tally {
+	at := counterKey{ns, key, fmt.Sprintf("%q", fields), kind}
 	s.c.mu.Lock()
-	t := s.c.counters[counterKey{ns, key}]
+	defer s.c.mu.Unlock()
+	t := s.c.counters[at]
 	t = tally{t.n + 1, t.total + delta}
-	s.c.counters[counterKey{ns, key}] = t
-	s.c.mu.Unlock()
+	s.c.counters[at] = t
+	return t
+}
+
+func (s clientState) AddCounter(ctx context.Context, ns, key string, delta int64, fields ...string) error {
+	t := s.count(ns, key, fields, kvlattice.KindCounter, delta)
 	sum := kvlattice.NewCounter()
 	sum.AddTotal(s.c.writer, t.n, t.total)
-	return s.Merge(ctx, ns, key, sum)
+	return s.mergeWithin(ctx, ns, key, fields, sum)
+}
+
+func (s clientState) AddGrow(ctx context.Context, ns, key string, delta int64, fields ...string) error {
+	if err := kvlattice.NewGrow().AddTotal("", 1, delta); err != nil {
+		return err // also where the total of all would be positive
+	}
+	t := s.count(ns, key, fields, kvlattice.KindGrow, delta)
+	sum := kvlattice.NewGrow()
+	if err := sum.AddTotal(s.c.writer, t.n, t.total); err != nil {
+		return err
+	}
+	return s.mergeWithin(ctx, ns, key, fields, sum)
+}
+
+func (s clientState) mergeWithin(ctx context.Context, ns, key string, fields []string, l kvlattice.Lattice) error {
+	delta, err := consistency.Within(fields, l)
+	if err != nil {
+		return err
+	}
+	return s.Merge(ctx, ns, key, delta)
 }
 
 func (s clientState) Counter(ctx context.Context, ns, key string) (int64, error) {
-	var total int64
-	err := view(ctx, s, ns, key, func(c *kvlattice.Counter) { total = c.Total() })
-	return total, err
+	return total(ctx, place{s, ns, key})
 }
 
 func (s clientState) AddSet(ctx context.Context, ns, key string, elements ...json.RawMessage) error {
-	set := kvlattice.NewSet()
-	for _, e := range elements {
-		if _, err := set.Add(e); err != nil {
-			return err
-		}
-	}
-	return s.Merge(ctx, ns, key, set)
+	return union(ctx, place{s, ns, key}, elements)
 }
 
 func (s clientState) Set(ctx context.Context, ns, key string) ([]json.RawMessage, error) {
-	var out []json.RawMessage
-	err := view(ctx, s, ns, key, func(set *kvlattice.Set) {
-		for e := range set.All() {
-			out = append(out, e)
-		}
-	})
-	return out, err
-}
-
-// view shows fn the lattice of a key if it is an L, and nothing if there is none.
-func view[L kvlattice.Lattice](ctx context.Context, s clientState, ns, key string, fn func(L)) error {
-	l, err := s.Read(ctx, ns, key)
-	if err != nil || l == nil {
-		return err
-	}
-	if r, ok := l.(*kvlattice.LWW); ok && r.Deleted() {
-		return nil // `nats kv del`
-	}
-	typed, ok := l.(L)
-	if !ok {
-		return &wire.Error{Op: "read", Name: key, Kind: wire.KindLattice, Msg: "the key holds a " + string(l.Kind())}
-	}
-	fn(typed)
-	return nil
+	return elementsOf(ctx, place{s, ns, key})
 }

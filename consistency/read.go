@@ -24,7 +24,13 @@ func (s *Session) needs(state State, at ref) uint64 {
 
 // view reads a register as the level asks for, but for Repeatable.
 func (s *Session) view(ctx context.Context, state State, at ref) (kvlattice.View, error) {
-	v, err := state.View(ctx, at.key, s.needs(state, at))
+	need := s.needs(state, at)
+	v, err := state.View(ctx, at.key, need)
+	if err == nil && s.cfg.Level.causal() && v.Rev > need {
+		// This worker's own write may be shown before it has heard of what was
+		// written before that.
+		v, err = state.View(ctx, at.key, v.Rev)
+	}
 	if err != nil {
 		return v, err
 	}
@@ -56,7 +62,11 @@ func (s *Session) stored(ctx context.Context, state State, at ref) (kvlattice.La
 		}
 		return h.lattice.Clone(), nil
 	}
-	l, rev, err := state.Read(ctx, at.key, s.needs(state, at))
+	need := s.needs(state, at)
+	l, rev, err := state.Read(ctx, at.key, need)
+	if err == nil && s.cfg.Level.causal() && rev > need {
+		l, rev, err = state.Read(ctx, at.key, rev) // as in view
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -81,6 +80,7 @@ type Session struct {
 	mu      sync.Mutex // guards everything below; no I/O happens while it is held
 	id      Identity
 	flushes int            // begun at this node
+	tags    uint32         // given out at this node
 	writes  map[ref]*write // what isn't stored yet
 	puts    int            // how many writes there were
 	past    Past
@@ -95,8 +95,8 @@ type ref struct{ namespace, key string }
 // write is all that a session wrote to a key and that isn't stored yet.
 type write struct {
 	delta kvlattice.Lattice
-	sums  map[string]int64 // of a counter: what each operation adds up to
-	last  int              // Session.puts at the last of them: their order, and whether there were more since
+	sums  map[operation]int64 // of counters: what each operation adds up to
+	last  int                 // Session.puts at the last of them: their order, and whether there were more since
 }
 
 // NewSession returns the session of a run. A past that can't be read is an error
@@ -117,7 +117,7 @@ func (s *Session) SetNode(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.id.Node != node {
-		s.id.Node, s.flushes = node, 0
+		s.id.Node, s.flushes, s.tags = node, 0, 0
 	}
 }
 
@@ -194,45 +194,14 @@ func (s *Session) Read(ctx context.Context, namespace, key string) (kvlattice.La
 	return s.joined(ctx, state, at, s.own(at))
 }
 
-// AddCounter adds delta, which may be negative, to a counter. All that one node
-// of a run adds to a counter is one operation of it.
-func (s *Session) AddCounter(_ context.Context, namespace, key string, delta int64) error {
-	if err := check(key); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := ref{namespace, key}
-	w := s.writes[at]
-	if w == nil {
-		w = &write{delta: kvlattice.NewCounter()}
-		s.writes[at] = w
-	}
-	c, ok := w.delta.(*kvlattice.Counter)
-	if !ok {
-		return otherKind(key, w.delta, kvlattice.KindCounter)
-	}
-	// What a flush has begun to store must not change under its name.
-	operation := s.id.Node
-	if s.flushes > 0 {
-		operation += "+" + strconv.Itoa(s.flushes)
-	}
-	if w.sums == nil {
-		w.sums = make(map[string]int64)
-	}
-	w.sums[operation] += delta
-	s.touchLocked(w)
-	c.AddOp(s.id.Source, operation, s.id.Seq, s.id.Attempt, w.sums[operation])
-	return nil
-}
-
-// Counter returns a counter's total; 0 if nothing was ever counted.
+// Counter returns the total of a counter, also of one that only grows; 0 if
+// nothing was ever counted.
 func (s *Session) Counter(ctx context.Context, namespace, key string) (int64, error) {
 	l, err := s.Read(ctx, namespace, key)
 	if err != nil || absent(l) {
 		return 0, err
 	}
-	c, ok := l.(*kvlattice.Counter)
+	c, ok := l.(interface{ Total() int64 })
 	if !ok {
 		return 0, otherKind(key, l, kvlattice.KindCounter)
 	}
@@ -267,24 +236,29 @@ func (s *Session) Set(ctx context.Context, namespace, key string) ([]json.RawMes
 // buffer joins delta, which is the session's from then on, into what was
 // written to the key.
 func (s *Session) buffer(at ref, delta kvlattice.Lattice) error {
-	if err := check(at.key); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, err := s.bufferLocked(at, delta)
+	return err
+}
+
+func (s *Session) bufferLocked(at ref, delta kvlattice.Lattice) (*write, error) {
+	if err := check(at.key); err != nil {
+		return nil, err
+	}
 	w := s.writes[at]
 	if w == nil {
 		w = &write{delta: delta}
 		s.writes[at] = w
 		s.touchLocked(w)
-		return nil
+		return w, nil
 	}
 	if w.delta.Kind() != delta.Kind() {
-		return otherKind(at.key, w.delta, delta.Kind())
+		return nil, otherKind(at.key, w.delta, delta.Kind())
 	}
 	s.touchLocked(w)
 	_, err := w.delta.Merge(delta)
-	return err
+	return w, err
 }
 
 func (s *Session) touchLocked(w *write) {

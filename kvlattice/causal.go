@@ -38,6 +38,7 @@ type version struct {
 // Lift returns a causal register of a plain one.
 func Lift(l *LWW) *Causal {
 	plain := *l
+	plain.value.Type, plain.writer = textType(l.value), strings.ToValidUTF8(l.writer, "?")
 	return &Causal{plain: &plain}
 }
 
@@ -268,7 +269,7 @@ type Overwrites struct{ ops []overwrite }
 // NewOverwrite returns the write of a value that replaces what was seen of the
 // key: a register, or nil for nothing. It keeps v.Body and after.
 func NewOverwrite(seen Lattice, v wire.Value, after map[string]uint64) *Overwrites {
-	v.Type = headerType(v)
+	v.Type = textType(v)
 	return newOverwrites(seen, overwrite{value: v, after: after})
 }
 

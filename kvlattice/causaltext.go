@@ -19,7 +19,7 @@ const (
 	HeaderDot      = "Cb-Dot"      // the only version's writer:time
 )
 
-// A versionDoc is a version as it is stored. The plain register comes last.
+// A versionDoc is a version as it is stored.
 type versionDoc struct {
 	Writer  string            `json:"w,omitempty"`
 	At      string            `json:"t"`
@@ -52,9 +52,11 @@ func (c *Causal) Encode() (wire.Header, []byte) {
 		}
 		return h, v.value.Body
 	}
-	all := c.versions
+	all, plainAt := c.versions, -1
 	if c.plain != nil {
-		all = append(slices.Clone(all), version{dot: Dot{c.plain.writer, c.plain.ts}, value: c.plain.value, deleted: c.plain.deleted})
+		v := version{dot: Dot{c.plain.writer, c.plain.ts}, value: c.plain.value, deleted: c.plain.deleted}
+		plainAt, _ = slices.BinarySearchFunc(all, v, func(a, b version) int { return b.dot.compare(a.dot) })
+		all = slices.Insert(slices.Clone(all), plainAt, v)
 	}
 	live := 0
 	for _, v := range all {
@@ -70,7 +72,7 @@ func (c *Causal) Encode() (wire.Header, []byte) {
 	for i, v := range all {
 		d := versionDoc{
 			Writer: v.dot.Writer, At: string(appendTime(nil, v.dot.At)), Type: v.value.Type,
-			Deleted: v.deleted, After: v.after, Plain: i == len(c.versions),
+			Deleted: v.deleted, After: v.after, Plain: i == plainAt,
 		}
 		switch {
 		case v.deleted:
@@ -149,7 +151,7 @@ func (c *Causal) readDot(text string, e Entry) error {
 		return err
 	}
 	value := wire.Value{Body: e.Body, Type: wire.First(e.Header, wire.HeaderType)}
-	value.Type = headerType(value)
+	value.Type = textType(value)
 	c.versions = []version{{dot: Dot{text[:colon], at}, value: value}}
 	return nil
 }
@@ -181,7 +183,27 @@ func (c *Causal) readVersions(text string, e Entry) error {
 			c.versions = append(c.versions, v)
 		}
 	}
-	return nil
+	return doc.complete(e.Body, rest)
+}
+
+// complete says whether the versions account for all of the body: rest is what
+// they left of it. A body that they don't was changed or lost on the way.
+func (doc *versionsDoc) complete(body, rest []byte) error {
+	whole, parts := 0, 0
+	for _, d := range doc.Versions {
+		switch {
+		case d.Deleted:
+		case d.Size < 0:
+			whole++
+		default:
+			parts++
+		}
+	}
+	switch {
+	case whole == 1 && parts == 0, whole == 0 && parts > 0 && string(rest) == "]", whole+parts == 0 && len(body) == 0:
+		return nil
+	}
+	return fmt.Errorf("%s: the body isn't that of its values", HeaderVersions)
 }
 
 // version reads one version, and its value from what is left of the array.
@@ -200,22 +222,37 @@ func (d *versionDoc) version(e Entry, rest *[]byte) (version, error) {
 	if d.Deleted {
 		return v, nil
 	}
-	v.value.Type = headerType(wire.Value{Type: d.Type})
+	v.value.Type = textType(wire.Value{Type: d.Type})
 	if d.Size < 0 {
 		v.value.Body = e.Body
 		return v, nil
 	}
-	if d.Size+2 > len(*rest) { // with what is before and after it
-		return version{}, fmt.Errorf("%s: the body is shorter than its values", HeaderVersions)
-	}
-	v.value.Body = (*rest)[1 : 1+d.Size]
-	*rest = (*rest)[1+d.Size:]
-	if d.Packed {
-		text := strings.Trim(string(v.value.Body), `"`)
-		v.value.Body, err = base64.StdEncoding.DecodeString(text)
-	}
+	v.value.Body, err = d.element(rest, len(*rest) == len(e.Body))
 	return v, err
 }
+
+// element takes the version's value from what is left of the body's array.
+func (d *versionDoc) element(rest *[]byte, first bool) ([]byte, error) {
+	if d.Size > len(*rest)-2 { // with what is before and after it
+		return nil, fmt.Errorf("%s: the body is shorter than its values", HeaderVersions)
+	}
+	before, text := (*rest)[0], (*rest)[1:1+d.Size]
+	*rest = (*rest)[1+d.Size:]
+	if first && before != '[' || !first && before != ',' || !json.Valid(text) {
+		return nil, fmt.Errorf("%s: the body isn't that of its values", HeaderVersions)
+	}
+	if !d.Packed {
+		return text, nil
+	}
+	var value []byte // JSON has bytes in base 64
+	if err := json.Unmarshal(text, &value); err != nil {
+		return nil, fmt.Errorf("%s: %w", HeaderVersions, err)
+	}
+	return value, nil
+}
+
+// textType is headerType of what JSON has to hold as well: UTF-8.
+func textType(v wire.Value) string { return strings.ToValidUTF8(headerType(v), "?") }
 
 // afterText orders and names what a version needs.
 func afterText(after map[string]uint64) string {

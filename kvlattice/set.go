@@ -31,7 +31,7 @@ func NewSet(elements ...json.RawMessage) *Set {
 }
 
 // Add puts an element into the set and says whether it is new. What isn't
-// JSON is an error of wire.KindBadArgument.
+// JSON, or nests ten thousand levels deep, is an error of wire.KindBadArgument.
 func (s *Set) Add(element json.RawMessage) (added bool, err error) {
 	text, err := canonical(element)
 	if err != nil {
@@ -128,7 +128,13 @@ func decodeSet(e Entry) (*Set, error) {
 	if elements == nil { // JSON's null
 		return nil, damaged(KindSet, "the body isn't an array")
 	}
-	return NewSet(elements...), nil
+	s := NewSet()
+	for _, element := range elements {
+		if _, err := s.Add(element); err != nil {
+			return nil, damaged(KindSet, err.Error())
+		}
+	}
+	return s, nil
 }
 
 func canonical(element json.RawMessage) (string, error) {
@@ -136,5 +142,9 @@ func canonical(element json.RawMessage) (string, error) {
 	if err := json.Compact(&b, element); err != nil {
 		return "", &wire.Error{Kind: wire.KindBadArgument, Msg: "an element of a set must be JSON", Err: err}
 	}
-	return b.String(), nil
+	text := b.String()
+	if !fits(text) {
+		return "", badArgument("an element of a set must nest less than ten thousand levels deep")
+	}
+	return text, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
 // jsonKey is what a key holds as scripts get it.
@@ -18,14 +19,28 @@ type jsonKey struct {
 	Key       string `json:"key"`
 	Kind      string `json:"kind"`
 	jsonValue
-	Slots int `json:"slots"` // writers whose part isn't folded into the base yet
+	Priority *int64 `json:"priority,omitempty"` // of the kind priority
+	Slots    int    `json:"slots"`              // writers whose part isn't folded into the base yet
 }
 
 const kvLong = `State is kept under keys, in namespaces: a namespace is a NATS key-value bucket
-of that name. A key holds a register (lww: the last writer wins), a counter or a
-set. What the nats CLI puts into the bucket counts as well: "nats kv put" and
-"cloudburst kv put" do the same, but for keys with characters such as ':' or a
-space, which are stored escaped.`
+of that name. What a key holds is of one of these kinds, which say how writes of
+several writers become one value:
+
+  lww       a register: the last writer wins
+  causal    a register that keeps concurrent writes beside each other
+  counter   a number that is counted up and down
+  gcounter  a number that is counted up only
+  max, min  the greatest or least number or string
+  set       JSON values; nothing is removed
+  orset     JSON values that can be removed; what is added meanwhile stays
+  zset      members sorted by score
+  map       fields, each of a kind of its own
+  priority  the value with the lowest number
+
+Functions write all of them. What the nats CLI puts into the bucket counts as
+well: "nats kv put" and "cloudburst kv put" do the same, but for keys with
+characters such as ':' or a space, which are stored escaped.`
 
 func (c *console) kv() *cobra.Command {
 	var ns string
@@ -65,7 +80,8 @@ func (c *console) kvGet(ns *string) *cobra.Command {
 		Use:   "get KEY",
 		Short: "Print what a key holds",
 		Long: `Prints what a key holds: a register's value, a counter's count, a set's elements
-as an array. On a terminal its kind follows; -o json always has it.`,
+as an array, a map as an object. On a terminal its kind follows; -o json always
+has it.`,
 		Example: `  cloudburst kv get greeting
   cloudburst kv get -n retwis timeline:42
   cloudburst kv get visits -o json | jq -r .kind`,
@@ -88,11 +104,18 @@ as an array. On a terminal its kind follows; -o json always has it.`,
 				return &wire.Error{Op: "get", Name: args[0], Kind: wire.KindUnknown, Msg: "no such key in namespace " + *ns + "; `cloudburst kv ls` lists them"}
 			}
 			shown := jsonKey{Namespace: *ns, Key: args[0], Kind: string(l.Kind()), jsonValue: jsonOf(l.Value()), Slots: len(snap.Slots)}
+			if p, ok := l.(*kvlattice.Priority); ok {
+				shown.Priority = new(p.Priority())
+			}
 			return c.show(shown, func() error {
 				if err := out.put(c, l.Value()); err != nil || !isTerminal(c.Stdout) {
 					return err
 				}
-				c.notef("(%s)", shown.Kind)
+				if shown.Priority != nil {
+					c.notef("(%s %d)", shown.Kind, *shown.Priority)
+				} else {
+					c.notef("(%s)", shown.Kind)
+				}
 				return nil
 			})
 		}),
@@ -103,14 +126,18 @@ as an array. On a terminal its kind follows; -o json always has it.`,
 
 func (c *console) kvPut(ns *string) *cobra.Command {
 	var in input
+	var kind string
 	cmd := &cobra.Command{
 		Use:   "put KEY VALUE",
 		Short: "Set a key",
-		Long: `Sets a key, a register: the last writer wins. A namespace that isn't there is made.
+		Long: `Sets a key, a register: the last writer wins. Of another kind, VALUE becomes the
+maximum or minimum unless there is a further one, or an element of a set. A
+namespace that isn't there is made.
 
 VALUE is ` + argumentHelp,
 		Example: `  cloudburst kv put greeting '"hello"'
   cloudburst kv put a '[1, 2, 3]'
+  cloudburst kv put record 9.58 --kind min
   cloudburst kv put -n images logo @logo.png --type image/png`,
 		Args: cobra.ExactArgs(2),
 	}
@@ -119,12 +146,27 @@ VALUE is ` + argumentHelp,
 		if err != nil {
 			return err
 		}
-		if err := client.State().In(*ns).Put(ctx, args[0], v); err != nil {
+		key, state := args[0], client.State().In(*ns)
+		switch kvlattice.Kind(kind) {
+		case kvlattice.KindLWW:
+			err = state.Put(ctx, key, v)
+		case kvlattice.KindMax:
+			err = state.Max(key).Raise(ctx, v)
+		case kvlattice.KindMin:
+			err = state.Min(key).Lower(ctx, v)
+		case kvlattice.KindSet:
+			err = state.Set(key).Add(ctx, v)
+		default:
+			err = usagef(cmd, "--kind %s: one of lww, max, min, set", kind)
+		}
+		if err != nil {
 			return err
 		}
 		return c.show(map[string]string{"namespace": *ns, "key": args[0]}, func() error { return nil })
 	})
 	in.addFlags(cmd)
+	cmd.Flags().StringVar(&kind, "kind", string(kvlattice.KindLWW), "what the key is: lww, max, min or set")
+	complete(cmd, "kind", cobra.FixedCompletions([]string{"lww", "max", "min", "set"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -192,8 +234,8 @@ func (c *console) kvRemove(ns *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm KEY...",
 		Short: "Remove keys",
-		Long: `Removes keys that hold registers; removing what isn't there is no error. Counters
-and sets only grow, and stay.`,
+		Long: `Removes keys that hold registers; removing what isn't there is no error. Keys of
+other kinds stay.`,
 		Example: `  cloudburst kv rm greeting
   cloudburst kv ls draft: | xargs cloudburst kv rm`,
 		Args: cobra.MinimumNArgs(1),

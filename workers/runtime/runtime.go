@@ -42,6 +42,7 @@ type State interface {
 	Counters
 	Sets
 	Lattices
+	Marks
 }
 
 // Registers are values that one writes whole.
@@ -64,9 +65,15 @@ type Lattices interface {
 	GetAll(ctx context.Context, ns string, keys ...string) (values []wire.Value, found []bool, err error)
 }
 
-// Counters count up and down, each call once however often it is retried.
+// Counters count each call once, however often it is retried. Fields are where a
+// counter stands in a key that holds a map: the field, the field of the map in
+// that field, and so on; none if the key is the counter.
 type Counters interface {
-	AddCounter(ctx context.Context, ns, key string, delta int64) error
+	// AddCounter counts up or down.
+	AddCounter(ctx context.Context, ns, key string, delta int64, fields ...string) error
+	// AddGrow counts up; a delta below 0 is an error of wire.KindBadArgument.
+	AddGrow(ctx context.Context, ns, key string, delta int64, fields ...string) error
+	// Counter returns the total of a counter of either kind; 0 if there is none.
 	Counter(ctx context.Context, ns, key string) (int64, error)
 }
 
@@ -74,4 +81,15 @@ type Counters interface {
 type Sets interface {
 	AddSet(ctx context.Context, ns, key string, elements ...json.RawMessage) error
 	Set(ctx context.Context, ns, key string) ([]json.RawMessage, error)
+}
+
+// Marks tell writes apart that a lattice keeps one by one.
+type Marks interface {
+	// Tag names the next adding to an ORSet. A run that is repeated makes the same
+	// tags again. Fresh says that nobody can have seen this one, so that it may take
+	// the place of others (ORSet.Renewal).
+	Tag() (tag kvlattice.Tag, fresh bool)
+	// Stamp returns a timestamp after the given one and after what is known of the
+	// key, and the writer who uses it.
+	Stamp(ctx context.Context, ns, key string, after kvlattice.Timestamp) (ts kvlattice.Timestamp, writer string, err error)
 }

@@ -1,0 +1,118 @@
+package consistency
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
+)
+
+// AddCounter adds delta, which may be negative, to a counter. All that one node
+// of a run adds to a counter is one operation of it. The counter is the key, or,
+// with fields, the last of them: the first is a field of the map that the key
+// holds, the next a field of the map in that one.
+func (s *Session) AddCounter(_ context.Context, namespace, key string, delta int64, fields ...string) error {
+	return s.count(ref{namespace, key}, fields, kvlattice.NewCounter(), delta)
+}
+
+// AddGrow is AddCounter for a counter that only grows. A delta below 0 is an
+// error of wire.KindBadArgument, and counts nothing.
+func (s *Session) AddGrow(_ context.Context, namespace, key string, delta int64, fields ...string) error {
+	if err := kvlattice.NewGrow().AddOp("", "", 1, 1, delta); err != nil {
+		return err // also where the sum of all would be positive
+	}
+	return s.count(ref{namespace, key}, fields, kvlattice.NewGrow(), delta)
+}
+
+// An operation is what one node of a run counts in one place, between two flushes:
+// what a flush has begun to store must not change under its name.
+type operation struct {
+	fields string // quoted; empty if the key is the counter
+	node   string
+}
+
+// count adds delta to the place that the fields name, where an empty counter of
+// the kind is.
+func (s *Session) count(at ref, fields []string, empty kvlattice.Lattice, delta int64) error {
+	place, err := Within(fields, empty)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w, err := s.bufferLocked(at, place)
+	if err != nil {
+		return err
+	}
+	op := operation{node: s.id.Node}
+	if s.flushes > 0 {
+		op.node += "+" + strconv.Itoa(s.flushes)
+	}
+	if len(fields) > 0 {
+		op.fields = fmt.Sprintf("%q", fields)
+	}
+	if w.sums == nil {
+		w.sums = make(map[operation]int64)
+	}
+	w.sums[op] += delta
+	switch c := field(w.delta, fields).(type) {
+	case *kvlattice.Counter:
+		c.AddOp(s.id.Source, op.node, s.id.Seq, s.id.Attempt, w.sums[op])
+	case *kvlattice.Grow:
+		return c.AddOp(s.id.Source, op.node, s.id.Seq, s.id.Attempt, w.sums[op])
+	}
+	return nil
+}
+
+// Within returns the map that has l in the last of the fields, which are within
+// each other from the first on; l itself if there are none. The errors are those
+// of kvlattice.Map.MergeField.
+func Within(fields []string, l kvlattice.Lattice) (kvlattice.Lattice, error) {
+	for i := len(fields) - 1; i >= 0; i-- {
+		m := kvlattice.NewMap()
+		if _, err := m.MergeField(fields[i], l); err != nil {
+			return nil, err
+		}
+		l = m
+	}
+	return l, nil
+}
+
+// field returns what Within has put into a lattice that it was merged into. It
+// belongs to that.
+func field(l kvlattice.Lattice, fields []string) kvlattice.Lattice {
+	for _, name := range fields {
+		m, ok := l.(*kvlattice.Map)
+		if !ok {
+			return nil
+		}
+		l = m.Field(name)
+	}
+	return l
+}
+
+// Tag names the next adding to an ORSet. A run that is repeated, and adds in the
+// same order, makes the same tags again. Fresh says that this is the first
+// attempt, whose tags nobody can have seen: they may take the place of others.
+func (s *Session) Tag() (tag kvlattice.Tag, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tag = kvlattice.Tag{Source: s.id.Source, Seq: s.id.Seq, Node: s.id.Node, N: s.tags}
+	s.tags++
+	return tag, s.id.Attempt == 1
+}
+
+// Stamp returns a timestamp after the given one, which the caller has read in the
+// key, and after what else is known of the key; and the writer who uses it.
+func (s *Session) Stamp(ctx context.Context, namespace, key string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
+	state, err := s.cfg.Stores.Store(ctx, namespace)
+	if err != nil {
+		return kvlattice.Timestamp{}, "", err
+	}
+	ts := state.Stamp(key)
+	if ts.Compare(after) <= 0 { // a host whose clock is ahead of ours has written that
+		ts = kvlattice.NewClock(nil).After(after)
+	}
+	return ts, s.cfg.Writer, nil
+}
