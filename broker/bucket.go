@@ -140,7 +140,11 @@ func (k *Bucket) readPages(ctx context.Context, base string) ([]*nats.Msg, error
 }
 
 // absent returns nil if the stream's leader has nothing of a key, else errMoved.
+// Where there is one replica, that was the leader.
 func (k *Bucket) absent(ctx context.Context, base string) error {
+	if k.b.topo.Replicas == 1 {
+		return nil
+	}
 	seq, err := k.lastSeq(ctx, base)
 	if err == nil && seq == 0 {
 		seq, err = k.leaderSeq(ctx, getMsg{Seq: 1, Next: kvlattice.SlotKey(base, "*")})

@@ -292,57 +292,6 @@ func TestClockStaysSmallWhileWritersChurn(t *testing.T) {
 	t.Logf("at most %d writers, %d bytes of headers", widest, longest)
 }
 
-func TestVClockIsASetOfDots(t *testing.T) {
-	t.Parallel()
-	for seed := range uint64(2000) {
-		random := rand.New(rand.NewPCG(seed, 3))
-		clocks, sets := make([]kvlattice.VClock, 2), []map[kvlattice.Dot]bool{{}, {}}
-		for i := range clocks {
-			for range random.IntN(6) {
-				d := kvlattice.Dot{Writer: fmt.Sprint("w", random.IntN(3)), At: ts(1 + random.Int64N(6))}
-				if random.IntN(4) == 0 {
-					d.Writer = ""
-					clocks[i].Raise(d.At)
-				} else {
-					clocks[i].Add(d)
-				}
-				for _, other := range universe() {
-					if other.At.Compare(d.At) <= 0 && (d.Writer == "" || other.Writer == d.Writer) {
-						sets[i][other] = true
-					}
-				}
-			}
-		}
-		includes := true
-		for d := range sets[1] {
-			includes = includes && sets[0][d]
-		}
-		if got := clocks[0].Includes(&clocks[1]); got && !includes {
-			t.Fatalf("seed %d: %s includes %s: %v, want %v", seed, clocks[0].String(), clocks[1].String(), got, includes)
-		}
-		changed := clocks[0].Join(&clocks[1])
-		if changed && includes {
-			continue // the floors differ, above all dots of this universe
-		}
-		maps.Copy(sets[0], sets[1])
-		for _, d := range universe() {
-			if clocks[0].Covers(d) != sets[0][d] {
-				t.Fatalf("seed %d: %s covers %v: %v", seed, clocks[0].String(), d, clocks[0].Covers(d))
-			}
-		}
-	}
-}
-
-func universe() []kvlattice.Dot {
-	var all []kvlattice.Dot
-	for w := range 3 {
-		for at := range int64(6) {
-			all = append(all, kvlattice.Dot{Writer: fmt.Sprint("w", w), At: ts(at + 1)})
-		}
-	}
-	return all
-}
-
 func FuzzDecodeCausal(f *testing.F) {
 	for seed := range uint64(30) {
 		for _, c := range history(rand.New(rand.NewPCG(seed, 0))) {

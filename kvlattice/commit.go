@@ -155,7 +155,7 @@ func (s *Store) catchUp(ctx context.Context, w *commitWrite) error {
 	if s.fresh(w.e) && !s.mustRead(w.e, w.delta) {
 		return nil
 	}
-	return s.refresh(ctx, w.e, 0, 0)
+	return s.refresh(ctx, w.e, 0, s.stored.Load())
 }
 
 // prepareAll returns the slots to write. All registers get one timestamp: of two
@@ -242,6 +242,7 @@ func (w *commitWrite) end(s *Store, rev uint64, failed error) error {
 		e.own.name, e.own.rev = s.abandon(e.own.name), 0
 		return nil
 	}
+	raise(&s.stored, rev)
 	s.count.slots.Add(1)
 	e.own.rev, e.rev = rev, max(e.rev, rev)
 	return e.joinLocked(w.delta)

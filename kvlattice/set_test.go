@@ -115,3 +115,30 @@ func BenchmarkSetMergeOneIntoThousand(b *testing.B) {
 		}
 	}
 }
+
+// An element that the array of all couldn't be read with is refused.
+func TestSetElementsThatNestTooDeep(t *testing.T) {
+	t.Parallel()
+	nested := func(depth int) json.RawMessage {
+		return json.RawMessage(strings.Repeat("[", depth) + strings.Repeat("]", depth))
+	}
+	s := kvlattice.NewSet(nested(9000))
+	for _, depth := range []int{9999, 10_000, 10_001} {
+		if _, err := s.Add(nested(depth)); wire.KindOf(err) != wire.KindBadArgument {
+			t.Errorf("%d levels: %v", depth, err)
+		}
+		if s.Has(nested(depth)) {
+			t.Errorf("%d levels: it is in the set", depth)
+		}
+	}
+	h, body := s.Encode()
+	read, err := kvlattice.Decode(kvlattice.Entry{Header: h, Body: body})
+	if err != nil || string(read.Value().Body) != string(s.Value().Body) {
+		t.Errorf("read again: %v", err)
+	}
+	// What somebody else has written is an error, not a panic.
+	body = slices.Concat([]byte("["), nested(9995), []byte("]"))
+	if _, err := kvlattice.Decode(kvlattice.Entry{Header: h, Body: body}); wire.KindOf(err) != wire.KindInvalid {
+		t.Errorf("an array with 9,995 levels in it: %v", err)
+	}
+}

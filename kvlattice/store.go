@@ -82,6 +82,7 @@ type Store struct {
 	gen       atomic.Uint64
 	progress  atomic.Uint64          // the feed has told of every write up to this revision
 	shown     atomic.Uint64          // see Shown
+	stored    atomic.Uint64          // the newest revision that a write of ours was acknowledged at
 	listening atomic.Bool            // Run hears the feed: what is read may be kept
 	slot      atomic.Pointer[string] // name of the slots that are begun from now on
 	renamed   atomic.Uint64          // times that it changed

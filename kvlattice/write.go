@@ -126,11 +126,6 @@ func (s *Store) enlist(ctx context.Context, e *entry, delta Lattice) (*batch, er
 	}
 }
 
-func isOverwrites(l Lattice) bool {
-	_, ok := l.(*Overwrites)
-	return ok
-}
-
 // leave is a waiter giving up. The last one takes the write back, or ends it.
 func (e *entry) leave(b *batch) {
 	e.mu.Lock()
@@ -183,7 +178,8 @@ func (s *Store) publish(ctx context.Context, e *entry, delta Lattice) (slotSize 
 	read := s.mustRead(e, delta)
 	if ops, ok := delta.(*Overwrites); ok {
 		if read {
-			if err := s.refresh(ctx, e, 0, 0); err != nil {
+			// With all that we wrote: each of our dots stands for the earlier ones.
+			if err := s.refresh(ctx, e, 0, s.stored.Load()); err != nil {
 				return 0, err
 			}
 			read = false
@@ -226,49 +222,6 @@ func (s *Store) mustRead(e *entry, delta Lattice) bool {
 		isOverwrites(delta) && e.gen != s.gen.Load()
 }
 
-// dot makes of overwrites what the key holds after them, under dots of ours.
-// Whoever calls it has the key's turn, so each of our dots is published with all
-// that came before it.
-func (s *Store) dot(e *entry, ops *Overwrites, stamp func(after Timestamp) Timestamp) (Lattice, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var onto *Causal
-	for _, known := range []Lattice{e.state, e.own.mine} {
-		switch l := known.(type) {
-		case nil:
-			continue
-		case *Causal:
-			known = l.Clone()
-		case *LWW:
-			known = Lift(l)
-		default:
-			return nil, differ(known, ops)
-		}
-		if onto == nil {
-			onto, _ = known.(*Causal)
-		} else if _, err := onto.Merge(known); err != nil {
-			return nil, err
-		}
-	}
-	return ops.Apply(onto, s.cfg.Writer, stamp), nil
-}
-
-// How long a dot may be on its way, and after how long a base says that all dots
-// of a time are in it: a clock's entry for a writer that is gone lasts as long.
-// Writers' clocks may differ by less than foldAfter - flightAtMost.
-const (
-	flightAtMost = 30 * time.Second
-	foldAfter    = 2 * time.Minute
-)
-
-// late fails a write that was acknowledged too long after it was given its dots,
-// as when the process was stopped: another's base may cover them by then.
-func late(began time.Time, err *error) {
-	if took := time.Since(began); *err == nil && took > flightAtMost {
-		*err = &wire.Error{Kind: wire.KindUnavailable, Msg: fmt.Sprintf("acknowledged after %v, %v at most: write again", took.Round(time.Second), flightAtMost)}
-	}
-}
-
 // contend has a key's writes go to slots for a while: others write it too.
 func (e *entry) contend(d time.Duration) {
 	e.mu.Lock()
@@ -293,11 +246,15 @@ func (s *Store) putBase(ctx context.Context, e *entry, delta Lattice) error {
 	if rev, err = s.bucket.PutBase(ctx, e.key, *base, rev); err != nil {
 		return err
 	}
+	raise(&s.stored, rev)
 	s.count.bases.Add(1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.baseRev, e.rev = max(e.baseRev, rev), max(e.rev, rev)
 	err = e.joinLocked(delta)
+	if e.openLocked() && isCausal(e.state) && s.listening.Load() {
+		s.dirty.rest(e, time.Now().Add(s.cfg.Idle)) // a quiet key's clock grows too
+	}
 	s.cache.accountLocked(e)
 	return err
 }
@@ -374,6 +331,7 @@ func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int,
 		s.cache.accountLocked(e)
 		return 0, err
 	}
+	raise(&s.stored, rev)
 	s.count.slots.Add(1)
 	e.own.rev, e.rev = rev, max(e.rev, rev)
 	if len(e.own.failed) > 0 && e.own.mine != nil {
