@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -23,13 +24,14 @@ const (
 	roleWorker      = "worker"       // argument: the server's URL
 )
 
-// Role plays one part of the benchmark in a process of its own: "server
-// DIRECTORY", "floor-worker URL" or "worker URL". It writes the line "ready
-// URL" to out once it is up, and plays until ctx ends or the process's standard
-// input does, so that no part outlives the benchmark that started it.
+// Role plays one part of a benchmark in a process of its own: "server
+// DIRECTORY", "floor-worker URL", "worker URL" or "consistency-worker PART". It
+// writes the line "ready URL" to out once it is up (the last one, "ready"), and
+// plays until ctx ends or the process's standard input does, so that no part
+// outlives the benchmark that started it.
 func Role(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) != 2 {
-		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Msg: "want a role and a directory or URL"}
+		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Msg: "want a role and its argument"}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -39,8 +41,11 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		_, _ = io.Copy(io.Discard, os.Stdin) // the end is the end, however it came
 	}()
 	role, at := args[0], args[1]
-	if role == roleServer {
+	switch role {
+	case roleServer:
 		return playServer(ctx, at, out)
+	case anomalies.Role:
+		return anomalies.Serve(ctx, at, out)
 	}
 	serve := serveFloorWorker
 	switch role {

@@ -15,9 +15,9 @@ import (
 
 // A spec that kills processes starts this very test program in a role.
 const (
-	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker" or "bank"
+	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank" or "mix"
 	urlEnv   = "CLOUDBURST_E2E_ADDR"
-	storeEnv = "CLOUDBURST_E2E_STORE"
+	storeEnv = "CLOUDBURST_E2E_STORE" // of a mix, its part
 )
 
 // quick has calls of dead workers handed out again after a second.
@@ -38,7 +38,7 @@ func play(role string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank}[role]
+	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "mix": playMix}[role]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		return 2

@@ -13,7 +13,7 @@ func newBench(c *console) *cobra.Command {
 	cmd := group("bench", "Measure calls beside raw NATS",
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchHotKey(c), benchRole())
+a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchRole())
 	return cmd
 }
 

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
+)
+
+// Every consistency level keeps its promise, on real workers of which some hear
+// late of what others write, and while they are killed. That the checks would see
+// it if one didn't is shown by switching the protocols off, one by one.
+var _ = Describe("The consistency levels", Label("consistency"), func() {
+	// hot has few keys, so that runs meet.
+	hot := func() anomalies.Config {
+		return anomalies.Config{
+			Requests: 50, Clients: 8, Workers: 3, Keys: 200, DAGs: 30, Lag: 100 * time.Millisecond,
+			Seed: 1, Store: GinkgoT().TempDir(), Worker: func(part string) *exec.Cmd { return as("mix", "", part) },
+		}
+	}
+
+	It("keep their promises, and exclude what lww lets through", func(ctx SpecContext) {
+		stronger := anomalies.Levels()[1:]
+		seen := make(map[string]int)
+		const atMost = 3 // whether runs meet is a matter of time, too
+		for try := range atMost {
+			cfg := hot()
+			cfg.Seed += uint64(try)
+			r := kept(ctx, cfg)
+			missing := false
+			for _, level := range stronger {
+				seen[level] += r.Anomalies[level]
+				missing = missing || seen[level] == 0
+			}
+			if !missing {
+				break
+			}
+		}
+		for _, level := range stronger {
+			Expect(seen[level]).To(BeNumerically(">", 0), "anomalies at lww that %s excludes", level)
+		}
+	}, SpecTimeout(2*time.Minute))
+
+	It("keep them while workers are killed", Label("crash"), func(ctx SpecContext) {
+		cfg := hot()
+		cfg.Requests, cfg.KillEvery = 20, 700*time.Millisecond
+		r := kept(ctx, cfg)
+		Expect(r.Kills).To(BeNumerically(">", 2))
+		Expect(r.Pinned).To(BeZero(), "bytes that live workers keep for runs that have ended")
+	}, SpecTimeout(2*time.Minute))
+
+	Describe("without their protocols", Ordered, ContinueOnFailure, func() {
+		var faulty string
+
+		BeforeAll(func(ctx SpecContext) {
+			dir := GinkgoT().TempDir()
+			faulty = filepath.Join(dir, "cloudburst")
+			build(ctx, dir, "build", "-tags", "cbfaults", "-o", faulty, "../cmd/cloudburst")
+		}, NodeTimeout(10*time.Minute))
+
+		// without runs a level on workers that have a protocol switched off.
+		without := func(protocol, level string) anomalies.Config {
+			cfg := hot()
+			cfg.Levels = []string{level}
+			cfg.Worker = func(part string) *exec.Cmd {
+				cmd := exec.Command(faulty, "bench", "role", anomalies.Role, part)
+				cmd.Env = append(os.Environ(), "CLOUDBURST_FAULTS="+protocol)
+				return cmd
+			}
+			return cfg
+		}
+
+		DescribeTable("are seen to break", func(ctx SpecContext, protocol, level string) {
+			r, err := anomalies.Run(ctx, without(protocol, level))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Rows[0].Violations).To(BeNumerically(">", 0), "violations of %s without %s", level, protocol)
+			Expect(r.Err()).To(MatchError(ContainSubstring(level)))
+		},
+			Entry("repeatable without pins", "pins", cloudburst.Repeatable, SpecTimeout(time.Minute)),
+			Entry("causal-key without what a session has seen", "seen", cloudburst.CausalKey, SpecTimeout(time.Minute)),
+			Entry("causal-key without clocks", "clock", cloudburst.CausalKey, SpecTimeout(time.Minute)),
+			Entry("causal without the cut", "cut", cloudburst.Causal, SpecTimeout(time.Minute)),
+			Entry("session-causal without the cut", "cut", cloudburst.SessionCausal, SpecTimeout(time.Minute)),
+		)
+	})
+})
+
+// kept runs the experiment: every request ends well, and every level keeps its
+// promise.
+func kept(ctx context.Context, cfg anomalies.Config) *anomalies.Report {
+	GinkgoHelper()
+	r, err := anomalies.Run(ctx, cfg)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(r.Write(GinkgoWriter, false)).To(Succeed())
+	Expect(r.Err()).NotTo(HaveOccurred())
+	for _, row := range r.Rows {
+		Expect(row.Runs).To(Equal(cfg.Clients*cfg.Requests), "requests at %s", row.Case)
+		Expect(row.Failed).To(BeZero(), "runs at %s that gave up", row.Case)
+	}
+	return r
+}
+
+// playMix is a worker of the experiment.
+func playMix(ctx context.Context) error {
+	return anomalies.Serve(ctx, os.Getenv(storeEnv), os.Stdout)
+}
