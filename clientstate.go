@@ -144,6 +144,9 @@ func (s clientState) Tag() (tag kvlattice.Tag, fresh bool) {
 	return kvlattice.Tag{Source: s.c.writer, Seq: uint64(now.Wall), N: now.Logical}, true
 }
 
+// Retag does nothing: what a client does isn't repeated.
+func (s clientState) Retag() {}
+
 func (s clientState) Stamp(_ context.Context, _, _ string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
 	return s.c.clock.After(after), s.c.writer, nil
 }

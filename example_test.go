@@ -152,3 +152,33 @@ func ExampleClient_With() {
 	fmt.Println(client.State().Counter("charged").Value(ctx))
 	// Output: 100 <nil>
 }
+
+func ExampleState_OrderedSet() {
+	ctx := context.Background()
+	type game struct {
+		Player string
+		Score  float64
+	}
+	client, stop := start(func(w *cloudburst.Worker) {
+		cloudburst.Handle(w, "score", func(ctx context.Context, s *cloudburst.Session, g game) (any, error) {
+			player := s.Map("player:" + g.Player) // each field merges as what it is
+			return nil, errors.Join(
+				s.OrderedSet("ranking").Put(ctx, g.Player, g.Score),
+				player.Counter("games").Add(ctx, 1),
+				player.Max("best").Raise(ctx, g.Score),
+			)
+		})
+	})
+	defer stop()
+	for _, g := range []game{{"ann", 3}, {"bob", 5}, {"ann", 9}, {"ann", 4}} {
+		if _, err := cloudburst.Call[any](ctx, client, "score", g); err != nil {
+			fmt.Println(err)
+		}
+	}
+	fmt.Println(client.State().OrderedSet("ranking").Range(ctx, 0, 10))
+	ann, _, err := client.State().Get(ctx, "player:ann")
+	fmt.Println(string(ann.Body), err)
+	// Output:
+	// [{ann 4} {bob 5}] <nil>
+	// {"best":9,"games":3} <nil>
+}

@@ -141,10 +141,11 @@ func (c *GrowCounter) Value(ctx context.Context) (int64, error) {
 // back what the one who removes has seen: an element that is added at the same
 // time stays. It is the observed-remove set of the literature.
 //
-// A call that is retried adds nothing twice, and nothing that was removed since.
-// Of an element that is removed, or added again, the earlier adding is remembered
-// in some 50 bytes: until its call has ended, and for ever if a program outside of
-// functions had added it.
+// A call that is retried adds nothing twice, and nothing that was removed since,
+// but for what it adds after it has itself removed something. Of an element that
+// is removed, or added again, the earlier adding is remembered in some 50 bytes:
+// until its call has ended, and for ever if a program outside of functions had
+// added it.
 type ORSet struct{ place }
 
 // Add adds elements, each anything that encodes as JSON; what doesn't is
@@ -202,6 +203,7 @@ func (s *ORSet) Remove(ctx context.Context, elements ...any) error {
 	if !news {
 		return nil
 	}
+	s.in.Retag()
 	return s.merge(ctx, delta)
 }
 

@@ -137,6 +137,8 @@ func (f fields) Set(ctx context.Context, ns, field string) ([]json.RawMessage, e
 
 func (f fields) Tag() (tag kvlattice.Tag, fresh bool) { return f.in.Tag() }
 
+func (f fields) Retag() { f.in.Retag() }
+
 func (f fields) Stamp(ctx context.Context, ns, _ string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
 	return f.in.Stamp(ctx, ns, f.key, after)
 }

@@ -77,16 +77,17 @@ const maxFlush = 32
 type Session struct {
 	cfg Config
 
-	mu      sync.Mutex // guards everything below; no I/O happens while it is held
-	id      Identity
-	flushes int            // begun at this node
-	tags    uint32         // given out at this node
-	writes  map[ref]*write // what isn't stored yet
-	puts    int            // how many writes there were
-	past    Past
-	held    map[ref]*holding          // level Repeatable: what the run has of a key
-	seen    map[ref]kvlattice.Lattice // causal levels: what was shown of a register
-	broken  *RestartError
+	mu       sync.Mutex // guards everything below; no I/O happens while it is held
+	id       Identity
+	flushes  int            // begun at this node
+	tags     uint32         // given out at this node
+	retagged bool           // see Retag
+	writes   map[ref]*write // what isn't stored yet
+	puts     int            // how many writes there were
+	past     Past
+	held     map[ref]*holding          // level Repeatable: what the run has of a key
+	seen     map[ref]kvlattice.Lattice // causal levels: what was shown of a register
+	broken   *RestartError
 }
 
 // ref is a key of a namespace.
@@ -117,7 +118,7 @@ func (s *Session) SetNode(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.id.Node != node {
-		s.id.Node, s.flushes, s.tags = node, 0, 0
+		s.id.Node, s.flushes, s.tags, s.retagged = node, 0, 0, false
 	}
 }
 

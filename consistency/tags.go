@@ -93,14 +93,27 @@ func field(l kvlattice.Lattice, fields []string) kvlattice.Lattice {
 }
 
 // Tag names the next adding to an ORSet. A run that is repeated, and adds in the
-// same order, makes the same tags again. Fresh says that this is the first
-// attempt, whose tags nobody can have seen: they may take the place of others.
+// same order, makes the same tags again. Fresh says that nobody can have seen this
+// one, so that it may take the place of others.
 func (s *Session) Tag() (tag kvlattice.Tag, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tag = kvlattice.Tag{Source: s.id.Source, Seq: s.id.Seq, Node: s.id.Node, N: s.tags}
 	s.tags++
-	return tag, s.id.Attempt == 1
+	if s.retagged {
+		tag.Node += "@" + strconv.Itoa(s.id.Attempt)
+	}
+	return tag, s.id.Attempt == 1 || s.retagged
+}
+
+// Retag has the tags that follow at this node differ from those of the run's
+// earlier attempts. A run that has removed an element may have removed what an
+// earlier attempt added further on, as where it removes an element and adds it
+// again: under the same tag that would stay removed.
+func (s *Session) Retag() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retagged = s.id.Attempt > 1
 }
 
 // Stamp returns a timestamp after the given one, which the caller has read in the

@@ -44,8 +44,12 @@ func TestDecodeRefusesDamagedCausal(t *testing.T) {
 func TestCausalKeepsValuesByteForByte(t *testing.T) {
 	t.Parallel()
 	values := []wire.Value{
-		{Body: []byte(" {\"a\" : 1}\r\n")}, {Body: []byte("not JSON")}, {Body: []byte(`"quoted"`), Type: "text/plain"},
-		{Body: []byte{0xff, 0, '\n', ']'}, Type: "image/png"}, {Body: []byte("1"), Type: "text/x; charset=\xff"}, {Body: []byte("[1,2]")},
+		{Body: []byte(" {\"a\" : 1}\r\n")},
+		{Body: []byte("not JSON")},
+		{Body: []byte(`"quoted"`), Type: "text/plain"},
+		{Body: []byte{0xff, 0, '\n', ']'}, Type: "image/png"},
+		{Body: []byte("1"), Type: "text/x; charset=\xff"},
+		{Body: []byte("[1,2]")},
 	}
 	var now int64
 	c := new(kvlattice.Causal)

@@ -89,8 +89,12 @@ func (c Config) withDefaults() (Config, error) {
 		value *int
 		def   int
 	}{
-		{"requests", &c.Requests, 500}, {"clients", &c.Clients, 8}, {"workers", &c.Workers, 3},
-		{"keys", &c.Keys, 1_000_000}, {"dags", &c.DAGs, 250}, {"rounds", &c.Rounds, 5},
+		{"requests", &c.Requests, 500},
+		{"clients", &c.Clients, 8},
+		{"workers", &c.Workers, 3},
+		{"keys", &c.Keys, 1_000_000},
+		{"dags", &c.DAGs, 250},
+		{"rounds", &c.Rounds, 5},
 	} {
 		if *n.value < 0 {
 			bad(n.name, "less than 0")

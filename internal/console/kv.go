@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
-	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
 // jsonKey is what a key holds as scripts get it.
@@ -104,7 +104,7 @@ has it.`,
 				return &wire.Error{Op: "get", Name: args[0], Kind: wire.KindUnknown, Msg: "no such key in namespace " + *ns + "; `cloudburst kv ls` lists them"}
 			}
 			shown := jsonKey{Namespace: *ns, Key: args[0], Kind: string(l.Kind()), jsonValue: jsonOf(l.Value()), Slots: len(snap.Slots)}
-			if p, ok := l.(*kvlattice.Priority); ok {
+			if p, ok := l.(interface{ Priority() int64 }); ok {
 				shown.Priority = new(p.Priority())
 			}
 			return c.show(shown, func() error {
@@ -127,6 +127,7 @@ has it.`,
 func (c *console) kvPut(ns *string) *cobra.Command {
 	var in input
 	var kind string
+	kinds := []string{"lww", "max", "min", "set"}
 	cmd := &cobra.Command{
 		Use:   "put KEY VALUE",
 		Short: "Set a key",
@@ -140,6 +141,12 @@ VALUE is ` + argumentHelp,
   cloudburst kv put record 9.58 --kind min
   cloudburst kv put -n images logo @logo.png --type image/png`,
 		Args: cobra.ExactArgs(2),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(kinds, kind) {
+				return usagef(cmd, "--kind %s: there are %s", kind, strings.Join(kinds, ", "))
+			}
+			return nil
+		},
 	}
 	cmd.RunE = c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
 		v, err := c.value(cmd, in, args[1])
@@ -147,17 +154,15 @@ VALUE is ` + argumentHelp,
 			return err
 		}
 		key, state := args[0], client.State().In(*ns)
-		switch kvlattice.Kind(kind) {
-		case kvlattice.KindLWW:
-			err = state.Put(ctx, key, v)
-		case kvlattice.KindMax:
+		switch kind {
+		case "max":
 			err = state.Max(key).Raise(ctx, v)
-		case kvlattice.KindMin:
+		case "min":
 			err = state.Min(key).Lower(ctx, v)
-		case kvlattice.KindSet:
+		case "set":
 			err = state.Set(key).Add(ctx, v)
 		default:
-			err = usagef(cmd, "--kind %s: one of lww, max, min, set", kind)
+			err = state.Put(ctx, key, v)
 		}
 		if err != nil {
 			return err
@@ -165,8 +170,8 @@ VALUE is ` + argumentHelp,
 		return c.show(map[string]string{"namespace": *ns, "key": args[0]}, func() error { return nil })
 	})
 	in.addFlags(cmd)
-	cmd.Flags().StringVar(&kind, "kind", string(kvlattice.KindLWW), "what the key is: lww, max, min or set")
-	complete(cmd, "kind", cobra.FixedCompletions([]string{"lww", "max", "min", "set"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().StringVar(&kind, "kind", kinds[0], "what the key is: lww, max, min or set")
+	complete(cmd, "kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -89,6 +89,9 @@ type Marks interface {
 	// tags again. Fresh says that nobody can have seen this one, so that it may take
 	// the place of others (ORSet.Renewal).
 	Tag() (tag kvlattice.Tag, fresh bool)
+	// Retag has the run, if it is repeated, make new tags from now on: it has removed
+	// an element, maybe under a tag that it would make next.
+	Retag()
 	// Stamp returns a timestamp after the given one and after what is known of the
 	// key, and the writer who uses it.
 	Stamp(ctx context.Context, ns, key string, after kvlattice.Timestamp) (ts kvlattice.Timestamp, writer string, err error)
