@@ -3,6 +3,7 @@ package consistency
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
@@ -69,9 +70,9 @@ func (s *Session) count(at ref, fields []string, empty kvlattice.Lattice, delta 
 // each other from the first on; l itself if there are none. The errors are those
 // of kvlattice.Map.MergeField.
 func Within(fields []string, l kvlattice.Lattice) (kvlattice.Lattice, error) {
-	for i := len(fields) - 1; i >= 0; i-- {
+	for _, field := range slices.Backward(fields) {
 		m := kvlattice.NewMap()
-		if _, err := m.MergeField(fields[i], l); err != nil {
+		if _, err := m.MergeField(field, l); err != nil {
 			return nil, err
 		}
 		l = m

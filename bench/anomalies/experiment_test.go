@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 4 && os.Args[3] == Role {
 		ctx, stop := context.WithCancel(context.Background())
 		go func() {
-			io.Copy(io.Discard, os.Stdin)
+			_, _ = io.Copy(io.Discard, os.Stdin)
 			stop()
 		}()
 		if err := Serve(ctx, os.Args[4], os.Stdout); err != nil {

@@ -50,7 +50,7 @@ func TestLagHoldsNewsBack(t *testing.T) {
 		}()
 		began := time.Now()
 		go func() {
-			io.WriteString(says, "MSG cb.upd.a 1 1\r\n1\r\nMSG cb.upd.a 1 1\r\n2\r\nPING\r\n")
+			_, _ = io.WriteString(says, "MSG cb.upd.a 1 1\r\n1\r\nMSG cb.upd.a 1 1\r\n2\r\nPING\r\n")
 		}()
 		lines := bufio.NewScanner(worker)
 		var got []string

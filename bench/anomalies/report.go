@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -212,11 +213,11 @@ func (r *Report) Err() error {
 	if len(r.Broken) == 0 {
 		return nil
 	}
-	msg := ""
+	var msg strings.Builder
 	for _, b := range r.Broken {
-		msg += fmt.Sprintf("\n%s, key %s, run %s: %s\n%s", b.Violation.Level, b.Violation.Key, b.Violation.Run, b.Violation.Message, b.History)
+		fmt.Fprintf(&msg, "\n%s, key %s, run %s: %s\n%s", b.Violation.Level, b.Violation.Key, b.Violation.Run, b.Violation.Message, b.History)
 	}
-	return fmt.Errorf("%d levels broke their promise; seed %d%s", len(r.Broken), r.Seed, msg)
+	return fmt.Errorf("%d levels broke their promise; seed %d%s", len(r.Broken), r.Seed, msg.String())
 }
 
 func newTable(numbers int, header ...any) table.Writer {

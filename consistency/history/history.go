@@ -102,7 +102,7 @@ func Read(r io.Reader) (*History, error) {
 	in := bufio.NewReader(r)
 	for n := 1; ; n++ {
 		line, err := in.ReadBytes('\n')
-		if err == io.EOF { //nolint:errorlint // a Reader returns it as it is
+		if err == io.EOF {
 			return h, nil
 		}
 		if err != nil {
