@@ -182,7 +182,17 @@ func (s clientState) AddCounter(ctx context.Context, ns, key string, delta int64
 	t := s.count(ns, key, fields, kvlattice.KindCounter, delta)
 	sum := kvlattice.NewCounter()
 	sum.AddTotal(s.c.writer, t.n, t.total)
-	return s.mergeWithin(ctx, ns, key, fields, sum)
+	return s.counted(s.mergeWithin(ctx, ns, key, fields, sum), ns, key, fields, kvlattice.KindCounter, delta)
+}
+
+// counted takes back from the tally what was refused for certain; what may have
+// been stored stays in it.
+func (s clientState) counted(err error, ns, key string, fields []string, kind kvlattice.Kind, delta int64) error {
+	switch wire.KindOf(err) { //nolint:exhaustive // of the others nobody knows
+	case wire.KindBusy, wire.KindTooLarge, wire.KindLattice, wire.KindBadArgument, wire.KindBadName:
+		s.count(ns, key, fields, kind, -delta)
+	}
+	return err
 }
 
 func (s clientState) AddGrow(ctx context.Context, ns, key string, delta int64, fields ...string) error {
@@ -191,10 +201,11 @@ func (s clientState) AddGrow(ctx context.Context, ns, key string, delta int64, f
 	}
 	t := s.count(ns, key, fields, kvlattice.KindGrow, delta)
 	sum := kvlattice.NewGrow()
-	if err := sum.AddTotal(s.c.writer, t.n, t.total); err != nil {
-		return err
+	err := sum.AddTotal(s.c.writer, t.n, t.total)
+	if err == nil {
+		err = s.mergeWithin(ctx, ns, key, fields, sum)
 	}
-	return s.mergeWithin(ctx, ns, key, fields, sum)
+	return s.counted(err, ns, key, fields, kvlattice.KindGrow, delta)
 }
 
 func (s clientState) mergeWithin(ctx context.Context, ns, key string, fields []string, l kvlattice.Lattice) error {

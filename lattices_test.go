@@ -360,3 +360,28 @@ func TestRemovalAcrossWorkers(t *testing.T) {
 		want("x", "y")
 	}
 }
+
+// What was refused for certain isn't counted with the next.
+func TestRefusedCountIsNotCountedLater(t *testing.T) {
+	client := platform(t)
+	state, ctx := client.State(), t.Context()
+	if err := state.Set("k").Add(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Counter("k").Add(ctx, 5); !errors.Is(err, cloudburst.ErrLattice) {
+		t.Fatalf("counting on a set: %v", err)
+	}
+	kv, err := client.Broker().JetStream().KeyValue(ctx, cloudburst.DefaultNamespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Purge(ctx, "k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Counter("k").Add(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := state.Counter("k").Value(ctx); n != 1 || err != nil {
+		t.Errorf("counts %d, %v, want 1", n, err)
+	}
+}

@@ -60,5 +60,9 @@ func (s *Server) Client() *Client { return s.client }
 // URL returns where NATS clients can connect; empty with Listen "none".
 func (s *Server) URL() string { return s.node.URL() }
 
+// Failed is closed when a part of the server has failed and won't come back; the
+// rest goes on. Close tells what it was.
+func (s *Server) Failed() <-chan struct{} { return s.node.Failed() }
+
 // Close stops the server. Workers should have ended before.
 func (s *Server) Close() error { return s.node.Close() }

@@ -77,10 +77,14 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 		b.nc.Close()
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	if b.mux, err = newMux(b.nc, cfg.Timeout); err != nil {
+	m, err := newMux(b.nc, cfg.Timeout)
+	if err != nil {
 		b.nc.Close()
 		return nil, fmt.Errorf("open reply inbox: %w", err)
 	}
+	b.mu.Lock() // a connection may be closed for good at any time
+	b.mux = m
+	b.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		b.Close()
 		return nil, err
@@ -134,6 +138,17 @@ func (b *Broker) options(cfg Config) ([]nats.Option, error) {
 	opts := []nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // credentials may be renewed, and a server restarted with others
+		// A connection that is only half open is noticed within half a minute.
+		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.ClosedHandler(func(*nats.Conn) {
+			b.mu.Lock()
+			m := b.mux
+			b.mu.Unlock()
+			if m != nil {
+				m.stop() // nothing will be answered any more
+			}
+		}),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
 		nats.ReconnectHandler(func(*nats.Conn) {

@@ -205,6 +205,9 @@ func (w *Watermarks) Pool(ctx context.Context, pool string) (floor uint64, sourc
 		if err != nil {
 			return 0, "", apiError("read pool", pool, err)
 		}
+		if now.created.Before(stream.CachedInfo().Created) {
+			return 0, "", &wire.Error{Op: "read pool", Name: pool, Kind: wire.KindUnavailable, Msg: "its stream of calls was made anew just now"}
+		}
 		now.source = CallsStream(pool) + "@" + strconv.FormatInt(stream.CachedInfo().Created.UnixNano(), 36)
 	}
 	w.mu.Lock()

@@ -91,10 +91,14 @@ func (m *mux) register(timeout time.Duration, fn func(*nats.Msg) bool) (id uint6
 	m.mu.Lock()
 	m.next++
 	id = m.next
-	if !m.closed {
+	closed := m.closed
+	if !closed {
 		m.waiting[id] = w
 	}
 	m.mu.Unlock()
+	if closed {
+		fn(nil)
+	}
 	return id
 }
 

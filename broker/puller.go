@@ -69,6 +69,9 @@ func (p *Puller) Run(ctx context.Context) error {
 			p.drain(sub)
 			return nil
 		case now := <-tick.C:
+			if p.b.nc.IsClosed() {
+				return &wire.Error{Op: "pull", Name: p.pool, Kind: wire.KindUnavailable, Msg: "the connection was closed"}
+			}
 			p.watch(now)
 		}
 	}
@@ -134,16 +137,23 @@ func (p *Puller) restart() {
 	})
 }
 
-// watch restarts when the server, which owes us heartbeats, went silent.
+// watch restarts when the server, which owes us heartbeats, went silent. A server
+// that doesn't even answer a ping has our requests yet, and will honour every one
+// of them when it wakes: then it is left alone until it does, or we reconnect.
 func (p *Puller) watch(now time.Time) {
-	p.mu.Lock()
-	silent := p.credit > 0 && now.Sub(p.lastSeen) > pullSilence
-	p.mu.Unlock()
-	if silent {
-		p.restart()
-	} else {
+	if !p.silent(now) {
 		p.update(func() {})
+		return
 	}
+	if p.b.nc.FlushTimeout(pullSilence) == nil && p.silent(time.Now()) {
+		p.restart()
+	}
+}
+
+func (p *Puller) silent(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.credit > 0 && now.Sub(p.lastSeen) > pullSilence
 }
 
 // drain takes away the interest in more calls, upon which the server forgets

@@ -28,14 +28,15 @@ type Node struct {
 	stop   context.CancelFunc
 	parts  sync.WaitGroup
 
-	mu  sync.Mutex // guards err
-	err error
+	failed chan struct{} // closed by the first part that fails
+	mu     sync.Mutex    // guards err
+	err    error
 }
 
 // StartNode brings the parts up in order and returns once the platform answers.
 // The node runs until Close; ctx bounds the start alone.
 func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
-	n := &Node{}
+	n := &Node{failed: make(chan struct{})}
 	if cfg.Server != nil {
 		server, err := broker.StartServer(ctx, *cfg.Server)
 		if err != nil {
@@ -65,6 +66,8 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	n.start(running, catalogue.Run)
 	select {
 	case <-catalogue.Ready():
+	case <-n.failed:
+		return nil, n.Close()
 	case <-ctx.Done():
 		return nil, errors.Join(context.Cause(ctx), n.Close())
 	}
@@ -74,10 +77,16 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	select {
 	case <-gateway.Ready():
 		return n, nil
+	case <-n.failed:
+		return nil, n.Close()
 	case <-ctx.Done():
 		return nil, errors.Join(context.Cause(ctx), n.Close())
 	}
 }
+
+// Failed is closed when a part has failed: the node goes on without it, and Close
+// tells what it was.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
 
 // Broker returns the node's own connection.
 func (n *Node) Broker() *broker.Broker { return n.broker }
@@ -107,6 +116,9 @@ func (n *Node) start(ctx context.Context, part func(context.Context) error) {
 	n.parts.Go(func() {
 		if err := part(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			n.mu.Lock()
+			if n.err == nil {
+				close(n.failed)
+			}
 			n.err = errors.Join(n.err, err)
 			n.mu.Unlock()
 		}

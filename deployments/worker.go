@@ -83,6 +83,8 @@ type parts struct {
 	stores    *stores
 	worker    *workers.Worker
 	puller    *broker.Puller
+	marks     *broker.Watermarks
+	source    string // the incarnation of the calls stream: see workers.Config
 }
 
 func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, error) {
@@ -107,6 +109,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now()}
 	p.catalogue = b.NewCatalogue()
+	p.marks, p.source = marks, source
 	p.stores = newStores(b, marks, p.id, cfg.CacheBytes)
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
@@ -236,6 +239,9 @@ func (p *parts) announce(ctx context.Context) error {
 			if err := p.b.Announce(ctx, info); err != nil && ctx.Err() == nil && p.cfg.Log != nil {
 				p.cfg.Log.WithError(err).Debug("could not announce the worker")
 			}
+			if err := p.sameStream(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -243,6 +249,16 @@ func (p *parts) announce(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// sameStream is an error once the pool's stream of calls was made anew: its calls
+// are numbered from the beginning, and what they count would pass for old.
+func (p *parts) sameStream(ctx context.Context) error {
+	_, source, err := p.marks.Pool(ctx, p.cfg.Pool)
+	if err != nil || source == p.source { // one that can't be asked is no other
+		return nil //nolint:nilerr // said above
+	}
+	return &wire.Error{Op: "serve", Kind: wire.KindConflict, Name: p.cfg.Pool, Msg: "the pool's stream of calls was deleted and made anew: start the worker again"}
 }
 
 // numbers brings info up to date and returns the numbers of each function.

@@ -135,6 +135,8 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	case <-ctx.Done():
 		draining(log)
 		return nil
+	case <-node.Failed():
+		return nil // closing it tells
 	case failed := <-ended:
 		ended <- nil
 		return failed
