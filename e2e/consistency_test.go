@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -21,30 +22,36 @@ var _ = Describe("The consistency levels", Label("consistency"), func() {
 	// hot has few keys, so that runs meet.
 	hot := func() anomalies.Config {
 		return anomalies.Config{
-			Requests: 50, Clients: 8, Workers: 3, Keys: 200, DAGs: 30, Lag: 100 * time.Millisecond,
+			Requests: 50, Clients: 8, Workers: 3, Keys: 200, DAGs: 30, Lag: 300 * time.Millisecond,
 			Seed: 1, Store: GinkgoT().TempDir(), Worker: func(part string) *exec.Cmd { return as("mix", "", part) },
 		}
 	}
 
 	It("keep their promises, and exclude what lww lets through", func(ctx SpecContext) {
-		stronger := anomalies.Levels()[1:]
 		seen := make(map[string]int)
+		// Causal and session-causal exclude what causal-key does: what counts is
+		// what they exclude beyond that.
+		excludes := func(level string) int {
+			if level == cloudburst.Causal || level == cloudburst.SessionCausal {
+				return seen[level] - seen[cloudburst.CausalKey]
+			}
+			return seen[level]
+		}
+		stronger := anomalies.Levels()[1:]
 		const atMost = 3 // whether runs meet is a matter of time, too
 		for try := range atMost {
 			cfg := hot()
 			cfg.Seed += uint64(try)
 			r := kept(ctx, cfg)
-			missing := false
 			for _, level := range stronger {
 				seen[level] += r.Anomalies[level]
-				missing = missing || seen[level] == 0
 			}
-			if !missing {
+			if !slices.ContainsFunc(stronger, func(level string) bool { return excludes(level) == 0 }) {
 				break
 			}
 		}
 		for _, level := range stronger {
-			Expect(seen[level]).To(BeNumerically(">", 0), "anomalies at lww that %s excludes", level)
+			Expect(excludes(level)).To(BeNumerically(">", 0), "anomalies at lww that %s excludes", level)
 		}
 	}, SpecTimeout(2*time.Minute))
 
@@ -52,7 +59,7 @@ var _ = Describe("The consistency levels", Label("consistency"), func() {
 		cfg := hot()
 		cfg.Requests, cfg.KillEvery = 20, 700*time.Millisecond
 		r := kept(ctx, cfg)
-		Expect(r.Kills).To(BeNumerically(">", 2))
+		Expect(r.Kills).To(BeNumerically(">", 1))
 		Expect(r.Pinned).To(BeZero(), "bytes that live workers keep for runs that have ended")
 	}, SpecTimeout(2*time.Minute))
 

@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"strconv"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -15,10 +17,15 @@ import (
 // worker or the server is killed in mid-commit.
 var _ = Describe("Transactions", Label("transaction"), func() {
 	const (
-		transfers = 10_000
-		callers   = 64
-		kills     = 6 // every third one is of the server
+		most    = 10_000 // reads
+		callers = 64
+		kills   = 6 // every third one is of the server
 	)
+	// A commit is some milliseconds: CLOUDBURST_E2E_TRANSFERS asks for more of them.
+	transfers := 3000
+	if n, err := strconv.Atoi(os.Getenv("CLOUDBURST_E2E_TRANSFERS")); err == nil {
+		transfers = n
+	}
 
 	It("commit once, and are seen whole", func(ctx SpecContext) {
 		addr, store := freePort(), GinkgoT().TempDir()
@@ -36,7 +43,7 @@ var _ = Describe("Transactions", Label("transaction"), func() {
 		go func() {
 			defer GinkgoRecover()
 			defer close(read)
-			for reads < transfers {
+			for reads < most {
 				v, found, err := client.State().In("bank").GetAll(ctx, "left", "right")
 				if err != nil {
 					Expect(ctx.Err()).NotTo(HaveOccurred())

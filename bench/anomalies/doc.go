@@ -12,8 +12,8 @@
 // that it was shown, before what it wrote is stored: a worker that is killed
 // leaves no write behind that nobody knows of. When all runs have ended, an audit
 // reads from the server what the keys hold that causal levels wrote. Then the
-// history of each level is checked against that level's promise, which must hold, and the one of
-// level lww against all others: what they would have excluded.
+// history of each level is checked against that level's promise, which must hold,
+// and the one of level lww against all others: what they would have excluded.
 //
 // On one machine news of a write is so fast that caches are hardly ever behind,
 // and a level would seem to keep its promise by luck. Config.Lag takes the luck
@@ -21,5 +21,6 @@
 // server.
 //
 // A run that fails, or doesn't end, ends the experiment with an error, but for one
-// that gave up beginning again: that is counted. A broken promise is no error: it is in the report, with the shortest history that shows it.
+// that gave up beginning again: that is counted. A broken promise is no error: it
+// is in the report, with the shortest history that shows it.
 package anomalies

@@ -22,7 +22,9 @@ type Report struct {
 	Seed uint64
 	Rows []Row // a level each
 	// Anomalies are, by level, how many reads at level lww broke that level's
-	// promise. It is nil if lww wasn't run.
+	// promise: those of one key by one execution count once. The causal levels
+	// promise what CausalKey does and more, so their counts include its. It is nil
+	// if lww wasn't run.
 	Anomalies map[string]int
 	// Broken are the promises that levels broke: at most one a level, as short as
 	// it could be made.
@@ -192,7 +194,7 @@ func (r *Report) Write(out io.Writer, asJSON bool) error {
 		return nil
 	}
 	cost := newTable(10, "level", "p50 µs/node", "p99 µs/node", "p50 × lww", "p99 × lww", "paper", "per second", "restarts", "failed", "session B p50 / p99", "paper")
-	kept := newTable(4, "level", "runs", "executions", "violations", "anomalies at lww", "paper, in 4000 runs")
+	kept := newTable(4, "level", "runs", "executions", "violations", "reads at lww that break it", "paper, in 4000 runs")
 	for _, row := range r.Rows {
 		was := papers(row.Case)
 		cost.AppendRow(table.Row{
