@@ -24,6 +24,8 @@ type jsonWorker struct {
 	Calls      uint64    `json:"calls"`
 	Failures   uint64    `json:"failures"`
 	Retries    uint64    `json:"retries"`
+	Restarts   uint64    `json:"restarts"`
+	Pinned     int64     `json:"pinned"`
 	CacheBytes int64     `json:"cache_bytes"`
 	CacheKeys  int       `json:"cache_keys"`
 }
@@ -44,7 +46,8 @@ func (c *console) worker() *cobra.Command {
 			for _, w := range workers {
 				shown = append(shown, jsonWorker{
 					ID: w.ID, Pool: w.Pool, Host: w.Host, PID: w.PID, Slots: w.Slots, Busy: w.Busy, Functions: w.Functions, Started: w.Started,
-					Calls: w.Calls, Failures: w.Failures, Retries: w.Retries, CacheBytes: w.CacheBytes, CacheKeys: w.CacheKeys,
+					Calls: w.Calls, Failures: w.Failures, Retries: w.Retries, Restarts: w.Restarts, Pinned: w.Pinned,
+					CacheBytes: w.CacheBytes, CacheKeys: w.CacheKeys,
 				})
 			}
 			return list(c, shown, "No workers: calls are stored and wait. `cloudburst server --examples` runs one.",
