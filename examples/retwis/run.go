@@ -23,6 +23,8 @@ const DefaultNamespace = "retwis"
 type Config struct {
 	// Client is where it runs: it serves the functions and calls them.
 	Client *cloudburst.Client
+	// Level is the consistency level of all calls. Default LWW.
+	Level string
 	// Namespace is the bucket of the clone's state, which must not hold a clone
 	// yet. Default "retwis".
 	Namespace string
@@ -128,7 +130,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, stop()) }()
 	ops := mix(cfg.rng(2), len(g.names), cfg.Posts, cfg.Timelines)
 	r := &report{Users: len(g.names), Follows: g.edges(), Callers: cfg.Callers}
-	if err := cfg.run(ctx, r, newDriver(cfg.Client, g, ops), out); err != nil {
+	if err := cfg.run(ctx, r, newDriver(cfg.Client.With(cloudburst.WithLevel(cfg.Level)), g, ops), out); err != nil {
 		return err
 	}
 	if cfg.Hold != nil {

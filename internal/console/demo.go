@@ -51,6 +51,7 @@ It runs on a server of its own, in a temporary directory, unless --nats or
 	flags.IntVar(&cfg.Follows, "follows", 0, "how many others each of them follows (default 50)")
 	flags.IntVar(&cfg.Posts, "posts", 0, "how many posts are written, half of them replies (default 5000)")
 	flags.IntVar(&cfg.Timelines, "timelines", 0, "how many timelines are read (default 4 for each post)")
+	flags.StringVar(&cfg.Level, "level", "", "consistency level of the calls (default lww); at session-causal nobody is shown a timeline without its posts")
 	flags.Uint64Var(&cfg.Seed, "seed", 0, "another seed makes other people and another mix")
 	flags.IntVar(&cfg.Callers, "callers", 0, "how many calls are under way at once (default 64)")
 	flags.StringVar(&e.listen, "listen", e.listen, "address for NATS clients while it runs; with --keep "+defaultURL[len("nats://"):])
