@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,11 +14,11 @@ import (
 
 // Workers ask each other for versions that a run has read:
 //
-//	cb.cache.<worker>.find      request: a pinned version
-//	cb.cache.<worker>.release   the run has ended
+//	cb.cache.<worker>.find   request: a pinned version
+//	cb.cache.all.release     a run has ended
 const (
 	peerFind    = ".find"
-	peerRelease = ".release"
+	peerRelease = "all.release"
 
 	// peerWait is how long a worker may take to answer before it counts as gone. It
 	// answers from memory; the run begins again, which costs about as long.
@@ -41,13 +40,19 @@ type pinnedVersion struct {
 // returns a lattice that nobody changes any more.
 func (b *Broker) ServePins(ctx context.Context, worker string, find func(run, ns, key, id string) (kvlattice.Lattice, bool), release func(run string)) error {
 	slots := make(chan struct{}, findAtMost)
-	sub, err := b.nc.Subscribe(subjectCache+worker+".*", func(msg *nats.Msg) {
+	over, err := b.nc.Subscribe(subjectCache+peerRelease, func(msg *nats.Msg) {
+		var what pinnedVersion
+		if json.Unmarshal(msg.Data, &what) == nil { // else it isn't ours
+			release(what.Run)
+		}
+	})
+	if err != nil {
+		return apiError("serve versions", worker, err)
+	}
+	defer b.unsubscribe(over)
+	sub, err := b.nc.Subscribe(subjectCache+worker+peerFind, func(msg *nats.Msg) {
 		var what pinnedVersion
 		if json.Unmarshal(msg.Data, &what) != nil {
-			return // not ours
-		}
-		if strings.HasSuffix(msg.Subject, peerRelease) {
-			release(what.Run)
 			return
 		}
 		l, ok := find(what.Run, what.Namespace, what.Key, what.ID)
@@ -130,14 +135,20 @@ func (b *Broker) Fetch(ctx context.Context, worker, run, ns, key, id string) (l 
 	return l, false, err
 }
 
-// Release tells a worker that a run has ended. It doesn't wait, and a worker that
-// doesn't hear it forgets the run's versions later.
-func (b *Broker) Release(worker, run string) {
+// Release tells all workers that a run has ended. It doesn't wait, and a worker
+// that doesn't hear it forgets the run's versions later.
+func (b *Broker) Release(run string) {
 	body, err := json.Marshal(pinnedVersion{Run: run})
 	if err == nil {
-		err = b.nc.Publish(subjectCache+worker+peerRelease, body)
+		err = b.nc.Publish(subjectCache+peerRelease, body)
 	}
 	if err != nil {
-		b.observe.replyFailed(worker, err)
+		b.observe.replyFailed(run, err)
 	}
+}
+
+// Ended says whether a run is known to have ended: its result is stored.
+func (b *Broker) Ended(ctx context.Context, run wire.RunID) bool {
+	_, err := b.storedResult(ctx, run)
+	return err == nil
 }

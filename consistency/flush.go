@@ -187,17 +187,13 @@ func Token(past string) string {
 	return (&Past{After: p.After, Token: true}).String()
 }
 
-// Release tells all workers that kept versions for a run that it has ended.
-func Release(past, run, self string, pins *Pins, peers Peers) {
+// Release tells all workers that a run has ended, if any kept versions for it:
+// also those that kept some for an attempt that nobody knows of any more.
+func Release(past, run string, pins *Pins, peers Peers) {
 	p, err := ParsePast(past)
-	if err != nil {
+	if err != nil || len(p.Workers) == 0 {
 		return
 	}
-	for _, w := range p.Workers {
-		if w == self {
-			pins.Release(run)
-		} else {
-			peers.Release(w, run)
-		}
-	}
+	pins.Release(run)
+	peers.Release(run)
 }

@@ -69,6 +69,13 @@ func (p *Pins) Find(run, namespace, key, id string) (l kvlattice.Lattice, ok boo
 	return l, ok
 }
 
+// Holds says whether versions are kept for a run.
+func (p *Pins) Holds(run string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs[run] != nil
+}
+
 // Release forgets the versions of a run that has ended.
 func (p *Pins) Release(run string) {
 	p.mu.Lock()

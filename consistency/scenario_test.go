@@ -131,7 +131,11 @@ func (w *world) Fetch(_ context.Context, worker, run, ns, key, id string) (kvlat
 	return l, !ok, nil
 }
 
-func (w *world) Release(worker, run string) { w.workers[worker].pins.Release(run) }
+func (w *world) Release(run string) {
+	for _, at := range w.workers {
+		at.pins.Release(run)
+	}
+}
 
 func (w *world) begin(name, past string, level consistency.Level, at *worker) string {
 	w.calls++
@@ -230,7 +234,7 @@ func (w *world) act(r *aRun, f []string) string {
 		if err := r.Flush(ctx); err != nil {
 			return err.Error()
 		}
-		consistency.Release(r.Past(), r.name, r.at.name, &r.at.pins, w)
+		consistency.Release(r.Past(), r.name, &r.at.pins, w)
 		kept := 0
 		for _, other := range w.workers {
 			runs, _ := other.pins.Size()

@@ -38,8 +38,8 @@ type Peers interface {
 	// Fetch returns a version that a worker has pinned for a run; gone is true if
 	// it can't be had any more.
 	Fetch(ctx context.Context, worker, run, namespace, key, id string) (l kvlattice.Lattice, gone bool, err error)
-	// Release tells a worker that the run has ended. It doesn't wait.
-	Release(worker, run string)
+	// Release tells all workers that the run has ended. It doesn't wait.
+	Release(run string)
 }
 
 // An Identity says whose writes a session makes. Source, Seq and Node key what

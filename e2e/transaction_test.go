@@ -22,7 +22,7 @@ var _ = Describe("Transactions", Label("transaction"), func() {
 		kills   = 6 // every third one is of the server
 	)
 	// A commit is some milliseconds: CLOUDBURST_E2E_TRANSFERS asks for more of them.
-	transfers := 3000
+	transfers := 2000
 	if n, err := strconv.Atoi(os.Getenv("CLOUDBURST_E2E_TRANSFERS")); err == nil {
 		transfers = n
 	}

@@ -45,7 +45,7 @@ func (j *job) finish(r *wire.Result) {
 	if !j.w.Hosts(r.Name) {
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
 	}
-	consistency.Release(j.past, string(j.call.Run), j.w.cfg.ID, &j.w.pins, j.w.peers)
+	consistency.Release(j.past, string(j.call.Run), &j.w.pins, j.w.peers)
 	j.d.Finish(context.Background(), r, func(err error) {
 		if r.Status == wire.StatusOK && wire.KindOf(err) == wire.KindTooLarge {
 			j.fail(err) // no attempt will make it smaller
@@ -68,6 +68,10 @@ func errOf(r *wire.Result) error {
 
 // end acknowledges a call whose run goes on in other calls.
 func (j *job) end() {
+	// The first attempt may have gone on to the run's end, which was told then.
+	if j.call.Attempt > 1 && j.w.pins.Holds(string(j.call.Run)) && j.w.values.Ended(context.Background(), j.call.Run) {
+		j.w.pins.Release(string(j.call.Run))
+	}
 	if err := j.d.Ack(); err != nil {
 		j.w.observe.unsettled(j, err)
 	}

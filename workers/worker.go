@@ -57,6 +57,8 @@ type Values interface {
 	Await(ctx context.Context, run wire.RunID) (wire.Result, error)
 	// Past returns what the call's Past stands for.
 	Past(ctx context.Context, text string) (string, error)
+	// Ended says whether the run is known to have ended.
+	Ended(ctx context.Context, run wire.RunID) bool
 }
 
 // Graphs runs calls of DAGs and of their nodes.

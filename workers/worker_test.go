@@ -76,6 +76,8 @@ type values map[wire.RunID]wire.Result
 
 func (v values) Unpack(_ context.Context, val wire.Value) (wire.Value, error) { return val, nil }
 
+func (v values) Ended(_ context.Context, run wire.RunID) bool { _, ok := v[run]; return ok }
+
 func (v values) Past(_ context.Context, text string) (string, error) { return text, nil }
 
 func (v values) Await(ctx context.Context, run wire.RunID) (wire.Result, error) {

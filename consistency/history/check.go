@@ -218,7 +218,7 @@ func (p *pasts) workers(level string) (found []Violation) {
 		for _, e := range began {
 			for ; next < len(ended) && ended[next].End < e.Start; next++ {
 				for _, o := range ended[next].Ops {
-					p.learn(shown, o.Read)
+					p.learn(shown, p.others(ended[next], o.Read))
 				}
 			}
 			if p.final[e.ID] {
@@ -227,6 +227,15 @@ func (p *pasts) workers(level string) (found []Violation) {
 		}
 	}
 	return found
+}
+
+// others returns what an execution was shown of other runs: its own run's writes
+// may not be stored yet, and be shown to nobody else.
+func (p *pasts) others(e *Execution, read []string) []string {
+	return slices.DeleteFunc(slices.Clone(read), func(id string) bool {
+		n, ok := p.numbers[id]
+		return ok && p.versions[n].writer.Run == e.Run
+	})
 }
 
 // sessions looks at each run by itself, across workers.
