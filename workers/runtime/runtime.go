@@ -1,20 +1,55 @@
 // Package runtime is the seam between a worker and the code it runs: one small
 // interface with an implementation for each way to run code.
 //
-// A Function is code that is ready to be called. A Call is one execution of
-// it, with its arguments and the State it may read and write. State is
-// buffered by the caller of Invoke and only stored when the execution
-// succeeds: a function that was given up on may go on writing to its State,
-// and nobody will ever see it.
+// A Runtime loads a Program, which is code on this machine's disk, and makes a
+// Function of it: code that is ready to be called. A Call is one execution of
+// it, with its arguments, the State it may read and write, the Functions it may
+// call and the Log that takes what it prints. State is buffered by the caller of
+// Invoke and only stored when the execution succeeds: a function that was given
+// up on may go on writing to its State, and nobody will ever see it.
+//
+// Whatever the code does, it hurts its own call and nothing else: a crash, an
+// endless loop, a bomb of memory and garbage on its output are errors of Invoke.
+// Go code of the worker's own binary (package native) is the exception: it
+// shares the worker's memory, and can't be stopped from outside.
 package runtime
 
 import (
 	"context"
 	"encoding/json"
+	"io"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
+
+// A Runtime makes functions of programs.
+type Runtime interface {
+	// Load compiles or imports a program. What is wrong with it is an error of
+	// wire.KindInvalid that names the problem.
+	Load(ctx context.Context, p Program) (Loaded, error)
+}
+
+// A Program is code on this machine's disk and how it is to be run.
+type Program struct {
+	Function string // the name it is called by
+	Version  int
+	Path     string // a WebAssembly module; a directory of Python files
+	Entry    string // what of it is called; empty is the runtime's default
+	// Memory bounds each instance, in bytes; 0 is the runtime's default.
+	Memory int64
+	// Concurrency is how many instances there are at most; 0 is the runtime's
+	// default. Calls beyond it wait.
+	Concurrency int
+}
+
+// A Loaded is a function with something to let go of.
+type Loaded interface {
+	Function
+	// Close ends what the function keeps. Calls in hand are ended with an error:
+	// who wants them to finish waits for them first.
+	Close() error
+}
 
 // A Function runs calls. Invoke may be called concurrently. It returns when
 // ctx ends, if it can: a call that doesn't is left behind, and what it returns
@@ -33,6 +68,16 @@ type Call struct {
 	Args      wire.Value
 	Namespace string // where the function keeps its state unless it says otherwise
 	State     State
+	Functions Functions
+	Log       io.Writer // takes what the function prints; nil drops it
+}
+
+// Functions are what a function can call. Such a call is a run of its own.
+type Functions interface {
+	// Start calls a function or DAG and returns once the call is stored.
+	Start(ctx context.Context, name string, args wire.Value) (wire.RunID, error)
+	// Await returns what a run returned, once it has.
+	Await(ctx context.Context, run wire.RunID) (wire.Value, error)
 }
 
 // State is what a function can read and write while it runs: paper section 3,
