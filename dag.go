@@ -53,7 +53,8 @@ func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
 	rec := broker.DAGRecord{Name: g.Name, Version: plan.Version(), Spec: spec, Subjects: make(map[string][]string)}
 	for _, n := range plan.Order() {
 		rec.Functions = append(rec.Functions, n.FunctionName())
-		pool := pools[n.FunctionName()]
+		function, _, _ := wire.SplitID(n.FunctionName())
+		pool := pools[function]
 		if rec.Pool == "" {
 			rec.Pool = pool // the first source's: it can start the run
 		}

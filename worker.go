@@ -50,7 +50,7 @@ func Namespace(name string) WorkerOption {
 func NewWorker(c *Client, opts ...WorkerOption) *Worker {
 	w := &Worker{client: c, ready: make(chan struct{})}
 	w.cfg = deployments.WorkerConfig{
-		Pool: broker.DefaultPool, Namespace: broker.DefaultNamespace, Log: c.log,
+		Namespace: broker.DefaultNamespace, Log: c.log,
 		Ready: sync.OnceFunc(func() { close(w.ready) }),
 	}
 	for _, opt := range opts {

@@ -46,6 +46,7 @@ type Broker struct {
 	topo    Topology
 	known   known
 	observe observer
+	objects objects
 
 	mu          sync.Mutex    // guards what follows
 	reconnected []func()      // called after every reconnect

@@ -33,6 +33,8 @@ type Catalogue struct {
 	ready chan struct{}
 	ask   chan chan<- struct{} // who wants to know when it is up to date
 
+	changed func([]FunctionChange) // may be nil
+
 	mu  sync.RWMutex // guards what follows
 	reg *registry
 }
@@ -114,19 +116,43 @@ func (c *Catalogue) update(ctx context.Context, anew bool) error {
 	if err := next.read(ctx, c.b); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if anew {
-		c.reg = next
-	} else {
-		c.reg.merge(next)
-	}
+	c.take(next, anew)
 	select {
 	case <-c.ready:
 	default:
 		close(c.ready)
 	}
 	return nil
+}
+
+// take makes what was read the catalogue's and tells of it.
+func (c *Catalogue) take(next *registry, anew bool) {
+	var changes []FunctionChange
+	c.mu.Lock()
+	if c.changed != nil {
+		for _, f := range next.functions {
+			changes = append(changes, FunctionChange{f.Name, &f})
+		}
+		for _, e := range next.gone {
+			if _, back := next.functions[e.key]; e.bucket == BucketFunctions && !back {
+				changes = append(changes, FunctionChange{Name: e.key})
+			}
+		}
+		for name := range c.reg.functions {
+			if _, still := next.functions[name]; anew && !still {
+				changes = append(changes, FunctionChange{Name: name})
+			}
+		}
+	}
+	if anew {
+		c.reg = next
+	} else {
+		c.reg.merge(next)
+	}
+	c.mu.Unlock()
+	if len(changes) > 0 {
+		c.changed(changes)
+	}
 }
 
 // Lookup returns what bears the name.
@@ -146,12 +172,34 @@ func (c *Catalogue) lookupLocked(name string) (Entry, bool) {
 	return Entry{}, false
 }
 
-// PoolOf returns the pool of a function; empty if there is none of the name.
+// PoolOf returns the pool of a function, whose name may pin a version; empty if
+// there is none of the name.
 func (c *Catalogue) PoolOf(function string) string {
+	name, _, _ := wire.SplitID(function)
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.reg.functions[function].Pool
+	return c.reg.functions[name].Pool
 }
+
+// FunctionVersion returns one version of a function that was deployed.
+func (c *Catalogue) FunctionVersion(name string, version int) (wire.Function, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	f, ok := c.reg.deployed[versionKey(name, version)]
+	return f, ok
+}
+
+// A FunctionChange is what became of a function: its registration now, or none
+// if it was removed.
+type FunctionChange struct {
+	Name string
+	Now  *wire.Function
+}
+
+// Notify has changed told of each look that found functions changed, and of all
+// functions at the first. It is called before Run, and changed on Run's goroutine
+// before any Refresh that waits for that look returns.
+func (c *Catalogue) Notify(changed func([]FunctionChange)) { c.changed = changed }
 
 // Version returns one version of a DAG.
 func (c *Catalogue) Version(dag, version string) (DAGRecord, bool) {

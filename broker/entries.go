@@ -22,8 +22,9 @@ import (
 // and the edits made to that copy since.
 type registry struct {
 	functions map[string]wire.Function
-	dags      map[string]DAGRecord // the newest of each name
-	versions  map[string]DAGRecord // by <name>.<version>
+	deployed  map[string]wire.Function // every version, by <name>.<version>
+	dags      map[string]DAGRecord     // the newest of each name
+	versions  map[string]DAGRecord     // by <name>.<version>
 
 	last  map[string]uint64 // sequence of each key's entry or marker, by subject
 	upTo  map[string]uint64 // read so far, by bucket
@@ -40,6 +41,7 @@ type edit struct {
 func newRegistry() *registry {
 	return &registry{
 		functions: make(map[string]wire.Function),
+		deployed:  make(map[string]wire.Function),
 		dags:      make(map[string]DAGRecord),
 		versions:  make(map[string]DAGRecord),
 		last:      make(map[string]uint64),
@@ -83,6 +85,9 @@ func (r *registry) take(bucket string, msg *nats.Msg) error {
 
 func (r *registry) takeEntry(bucket, key string, body []byte) error {
 	if bucket == BucketFunctions {
+		if strings.Contains(key, ".") {
+			return decodeEntry(r.deployed, key, body, func(f *wire.Function) bool { return versionKey(f.Name, f.Version) == key })
+		}
 		return decodeEntry(r.functions, key, body, func(f *wire.Function) bool { return f.Name == key })
 	}
 	if strings.Contains(key, ".") {
@@ -94,6 +99,7 @@ func (r *registry) takeEntry(bucket, key string, body []byte) error {
 func (r *registry) drop(bucket, key string) {
 	if bucket == BucketFunctions {
 		delete(r.functions, key)
+		delete(r.deployed, key)
 		return
 	}
 	delete(r.dags, key)
@@ -107,6 +113,7 @@ func (r *registry) merge(later *registry) {
 		r.drop(e.bucket, e.key)
 	}
 	maps.Copy(r.functions, later.functions)
+	maps.Copy(r.deployed, later.deployed)
 	maps.Copy(r.dags, later.dags)
 	maps.Copy(r.versions, later.versions)
 	maps.Copy(r.last, later.last)
@@ -155,6 +162,10 @@ func (r *registry) register(fns []wire.Function) error {
 			bad = append(bad, &wire.Error{Name: f.Name, Kind: wire.KindConflict, Msg: "a DAG has that name"})
 			continue
 		}
+		if old.Deployed() {
+			bad = append(bad, &wire.Error{Name: f.Name, Kind: wire.KindConflict, Msg: "a function of that name was deployed; remove it first: `cloudburst fn rm " + f.Name + "`"})
+			continue
+		}
 		if f.Registered = old.Registered; known && reflect.DeepEqual(f, old) {
 			continue
 		}
@@ -174,7 +185,10 @@ func (r *registry) removeFunction(name string) error {
 	}
 	var users []string
 	for dag, rec := range r.dags {
-		if slices.Contains(rec.Functions, name) {
+		if slices.ContainsFunc(rec.Functions, func(id string) bool {
+			of, _, _ := wire.SplitID(id)
+			return of == name
+		}) {
 			users = append(users, dag)
 		}
 	}
@@ -184,6 +198,12 @@ func (r *registry) removeFunction(name string) error {
 	}
 	delete(r.functions, name)
 	r.edits = append(r.edits, edit{bucket: BucketFunctions, key: name})
+	for key, f := range r.deployed {
+		if f.Name == name {
+			delete(r.deployed, key)
+			r.edits = append(r.edits, edit{bucket: BucketFunctions, key: key})
+		}
+	}
 	return nil
 }
 
@@ -192,9 +212,12 @@ func (r *registry) apply(rec DAGRecord) error {
 	if _, taken := r.functions[rec.Name]; taken {
 		bad = append(bad, &wire.Error{Name: rec.Name, Kind: wire.KindConflict, Msg: "a function has that name"})
 	}
-	for _, f := range rec.Functions {
-		if _, known := r.functions[f]; !known {
-			bad = append(bad, &wire.Error{Name: rec.Name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("it names the function %q, which is not registered", f)})
+	for _, id := range rec.Functions {
+		name, version, _ := wire.SplitID(id)
+		if _, known := r.functions[name]; !known {
+			bad = append(bad, &wire.Error{Name: rec.Name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("it names the function %q, which is not registered", name)})
+		} else if _, known := r.deployed[versionKey(name, version)]; version > 0 && !known {
+			bad = append(bad, &wire.Error{Name: rec.Name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no version %d of the function %q: `cloudburst fn show %s` lists those that there are", version, name, name)})
 		}
 	}
 	if len(bad) > 0 {

@@ -28,6 +28,7 @@ type WorkerInfo struct {
 	Slots     int       `json:"slots"`
 	Busy      int       `json:"busy"`
 	Functions []string  `json:"functions"`
+	Deploys   bool      `json:"deploys,omitempty"` // serves what is deployed to its pool
 	Started   time.Time `json:"started"`
 
 	// Since it started.

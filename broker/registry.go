@@ -270,6 +270,9 @@ func checkFunctions(fns []wire.Function) ([]wire.Function, error) {
 		if f.Pool != fns[0].Pool {
 			bad = append(bad, &wire.Error{Op: "register functions", Name: f.Name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("belongs to pool %q, others to %q: register one pool at a time", f.Pool, fns[0].Pool)})
 		}
+		if f.Deployed() {
+			bad = append(bad, &wire.Error{Op: "register functions", Name: f.Name, Kind: wire.KindBadArgument, Msg: "it has an image: deploy it"})
+		}
 		if names[f.Name] {
 			bad = append(bad, &wire.Error{Op: "register functions", Name: f.Name, Kind: wire.KindBadArgument, Msg: "named twice"})
 		}

@@ -17,6 +17,8 @@ import (
 //	cb.chunk.<ns>.<digest>    chunks of large state values
 //	cb.event.<what>.<name>    what happens: started, finished, failed, retried
 //	cb.cache.<worker>.<…>     workers ask each other for versions that a run has read
+//	cb.worker.<worker>.<…>    asks a worker to prepare, or to have taken up, a version of a function
+//	cb.log.<function>         what functions print
 //	cb.cancel.<run>           tells workers at once that a run was cancelled
 //	cb.stats.<worker>         a worker's numbers, once a second
 //	cb.upd.<ns>.<key>         every write to a state bucket, after it was stored
@@ -30,6 +32,8 @@ const (
 	subjectChunk  = "cb.chunk."
 	subjectEvent  = "cb.event."
 	subjectCache  = "cb.cache."
+	subjectWorker = "cb.worker."
+	subjectLog    = "cb.log."
 	subjectCancel = "cb.cancel."
 	subjectStats  = "cb.stats."
 	subjectUpdate = "cb.upd."
@@ -43,17 +47,23 @@ const (
 	StreamRuns  = "CB_RUNS"
 	StreamDead  = "CB_DEAD"
 	StreamBlobs = "CB_BLOBS"
+	StreamLogs  = "CB_LOGS"
 
 	BucketResults   = "cb_results"
 	BucketFunctions = "cb_functions"
 	BucketDAGs      = "cb_dags"
 	BucketWorkers   = "cb_workers"
 
+	// BucketImages is the object store of functions' code.
+	BucketImages = "cb_images"
+
 	// DefaultNamespace is the bucket that functions keep their state in unless
 	// they name another.
 	DefaultNamespace = "state"
 	// DefaultPool hosts the functions that name no pool.
 	DefaultPool = "default"
+	// DeployedPool hosts what is deployed without naming a pool.
+	DeployedPool = "deployed"
 
 	// consumerName is the one durable consumer of every calls stream.
 	consumerName = "workers"

@@ -37,6 +37,11 @@ type Topology struct {
 	// Blobs is how long large arguments and results are kept, counted from
 	// their last writing: a call must run within that time. Default 7 days.
 	Blobs time.Duration
+	// Logs is how long what functions print is kept. Default 24 h.
+	Logs time.Duration
+	// LogsBytes bounds all of it; when it is reached the oldest goes first.
+	// Default 64 MiB, reserved on the disk.
+	LogsBytes int64
 	// Duplicates is for how long a call that is sent again, with the same
 	// Nats-Msg-Id, is known to be the same. Default 2 min; the server keeps
 	// each id in memory for so long.
@@ -57,6 +62,7 @@ func (t Topology) withDefaults() Topology {
 	fill(&t.Runs, time.Hour)
 	fill(&t.Dead, 7*24*time.Hour)
 	fill(&t.Blobs, 7*24*time.Hour)
+	fill(&t.Logs, 24*time.Hour)
 	fill(&t.Duplicates, 2*time.Minute)
 	fill(&t.AckWait, 5*time.Second)
 	if t.Replicas <= 0 {
@@ -64,6 +70,9 @@ func (t Topology) withDefaults() Topology {
 	}
 	if t.ResultsBytes <= 0 {
 		t.ResultsBytes = 256 << 20
+	}
+	if t.LogsBytes <= 0 {
+		t.LogsBytes = 64 << 20
 	}
 	if t.CallsBytes <= 0 {
 		t.CallsBytes = 1 << 30
@@ -123,7 +132,11 @@ func (t Topology) bucket(name string, maxAge time.Duration) jetstream.StreamConf
 func (t Topology) platform() []jetstream.StreamConfig {
 	results := t.bucket(BucketResults, t.Results)
 	results.MaxBytes, results.Discard = t.ResultsBytes, jetstream.DiscardOld
+	logs := t.stream(StreamLogs, t.Logs, subjectLog+"*")
+	logs.MaxBytes, logs.Discard = t.LogsBytes, jetstream.DiscardOld
 	return []jetstream.StreamConfig{
+		logs,
+		t.images(),
 		t.latest(StreamRuns, t.Runs, subjectRun+">"),
 		t.stream(StreamDead, t.Dead, subjectDead+">"),
 		t.latest(StreamBlobs, t.Blobs, subjectBlob+"*"),
@@ -132,6 +145,13 @@ func (t Topology) platform() []jetstream.StreamConfig {
 		t.bucket(BucketDAGs, 0),
 		t.bucket(BucketWorkers, workersKept),
 	}
+}
+
+// images returns the stream of an object store as the client makes it.
+func (t Topology) images() jetstream.StreamConfig {
+	cfg := t.stream("OBJ_"+BucketImages, 0, "$O."+BucketImages+".C.>", "$O."+BucketImages+".M.>")
+	cfg.AllowRollup, cfg.Discard = true, jetstream.DiscardNew
+	return cfg
 }
 
 func (t Topology) namespace(ns string) jetstream.StreamConfig {

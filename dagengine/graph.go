@@ -25,7 +25,7 @@ type Graph struct {
 // brought it: Input picks a field of it, As is its place.
 type Node struct {
 	Name     string
-	Function string // empty means the node's name
+	Function string // empty means the node's name; name@3 pins version 3 of one that was deployed
 	Input    string // of a source: the field it takes of the run's argument; empty means all of it
 	As       string // of a source: the place of what it takes, as an edge's Arg
 

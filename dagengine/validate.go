@@ -60,7 +60,7 @@ func (g *Graph) CheckFunctions(known []string) error {
 	var p problems
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
-		if function := n.FunctionName(); !slices.Contains(known, function) {
+		if function, _, _ := wire.SplitID(n.FunctionName()); !slices.Contains(known, function) {
 			p.add(n.Name, "there is no function %q%s", function, p.didYouMean(function, known))
 		}
 	}
@@ -104,7 +104,11 @@ func (p *problems) nodes(g *Graph) {
 		n := &g.Nodes[i]
 		p.name("node", n.Name)
 		if n.Function != "" {
-			p.name("function", n.Function)
+			function, _, ok := wire.SplitID(n.Function)
+			p.name("function", function)
+			if !ok {
+				p.add(n.Name, "%q: a version is a number from 1 on, as in %s@3", n.Function, function)
+			}
 		}
 		if seen[n.Name] {
 			p.add(n.Name, "two nodes have this name")

@@ -77,7 +77,7 @@ func (p *plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error)
 	if wire.KindOf(err) == wire.KindUnknown {
 		// A function that only newer workers of the pool have, while they roll out.
 		if _, missing := p.b.Function(ctx, dag); missing == nil {
-			return nil, workers.NotHosted(dag)
+			return nil, workers.NotHosted(dag, nil)
 		}
 	}
 	if err != nil {

@@ -31,6 +31,8 @@ type WorkerConfig struct {
 	CacheBytes int64
 	// Functions are what it serves: all functions of the pool.
 	Functions []Hosted
+	// Library, if set, has it serve what is deployed to the pool instead.
+	Library *LibraryConfig
 	// Ready, if set, is called once its functions can be called.
 	Ready func()
 	// Log is told of what it meets. Nil is silent.
@@ -63,6 +65,9 @@ func RunWorker(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 func (c WorkerConfig) withDefaults() WorkerConfig {
 	if c.Pool == "" {
 		c.Pool = broker.DefaultPool
+		if c.Library != nil {
+			c.Pool = broker.DeployedPool
+		}
 	}
 	if c.Slots <= 0 {
 		c.Slots = DefaultSlots
@@ -82,6 +87,7 @@ type parts struct {
 	catalogue *broker.Catalogue
 	stores    *stores
 	worker    *workers.Worker
+	library   *library // nil when the functions are the worker's own
 	puller    *broker.Puller
 	marks     *broker.Watermarks
 	source    string // the incarnation of the calls stream: see workers.Config
@@ -102,6 +108,11 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if err := b.RegisterFunctions(ctx, specs); err != nil {
 		return nil, err
 	}
+	if cfg.Library != nil {
+		if err := b.EnsurePool(ctx, cfg.Pool, nil); err != nil {
+			return nil, err
+		}
+	}
 	marks := b.NewWatermarks()
 	_, source, err := marks.Pool(ctx, cfg.Pool)
 	if err != nil {
@@ -115,11 +126,21 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 		return nil, err
 	}
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
-	p.worker = workers.New(workers.Config{
+	conf := workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.Slots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
-	}, p.stores, b, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})
+		Functions: callable{b},
+	}
+	if cfg.Library != nil {
+		conf.Output = p.output
+		p.library = newLibrary(b, p.catalogue, cfg.Pool, *cfg.Library)
+		conf.Find = p.library.find
+	}
+	p.worker = workers.New(conf, p.stores, b, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})
 	for i, f := range cfg.Functions {
 		p.worker.Host(specs[i], f.Code)
+	}
+	if p.library != nil {
+		p.library.worker = p.worker
 	}
 	p.puller = b.NewPuller(cfg.Pool, cfg.Slots, func(d *broker.Delivery) {
 		d.Worker = p.id
@@ -134,7 +155,7 @@ func checkPool(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	if err := wire.CheckName("pool", cfg.Pool); err != nil {
 		return err
 	}
-	if len(cfg.Functions) == 0 {
+	if cfg.Library == nil && len(cfg.Functions) == 0 {
 		return &wire.Error{Op: "serve", Kind: wire.KindBadArgument, Name: cfg.Pool, Msg: "the worker serves no functions: add some with Handle"}
 	}
 	known, err := b.Functions(ctx)
@@ -153,7 +174,7 @@ func checkPool(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	}
 	var missing []string
 	for _, f := range known {
-		if f.Pool == cfg.Pool && !mine[f.Name] {
+		if f.Pool == cfg.Pool && !mine[f.Name] && (cfg.Library == nil || !f.Deployed()) {
 			missing = append(missing, f.Name)
 		}
 	}
@@ -189,10 +210,21 @@ func (p *parts) run(ctx context.Context) error {
 		pins := p.worker.Pins()
 		return p.b.ServePins(ctx, p.id, pins.Find, pins.Release)
 	})
-	start(&lower, low, p.announce)
+	announced := make(chan struct{})
+	start(&lower, low, func(ctx context.Context) error { return p.announce(ctx, announced) })
+	if p.library != nil {
+		start(&lower, low, p.library.run)
+		start(&lower, low, func(ctx context.Context) error {
+			return p.b.ServeDeployments(ctx, p.id, p.library.prepare, p.library.adopt)
+		})
+	}
 	start(&middle, mid, p.worker.Run)
 	pulling, stopPulling := context.WithCancel(ctx)
 	defer stopPulling()
+	select {
+	case <-announced: // a deployment asks the workers that it finds
+	case <-ctx.Done():
+	}
 	select {
 	case <-p.catalogue.Ready():
 		start(&upper, pulling, p.puller.Run)
@@ -217,16 +249,14 @@ func (p *parts) run(ctx context.Context) error {
 	return failed
 }
 
-// announce shows the worker's life and numbers until ctx ends.
-func (p *parts) announce(ctx context.Context) error {
+// announce shows the worker's life and numbers until ctx ends. It closes first once
+// it has tried for the first time.
+func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Slots: p.cfg.Slots, Started: p.began}
-	for _, f := range p.worker.Functions() {
-		info.Functions = append(info.Functions, f.Name)
-	}
+	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Slots: p.cfg.Slots, Started: p.began, Deploys: p.library != nil}
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	for beat := 0; ; beat++ {
@@ -238,6 +268,9 @@ func (p *parts) announce(ctx context.Context) error {
 		if beat%3 == 0 {
 			if err := p.b.Announce(ctx, info); err != nil && ctx.Err() == nil && p.cfg.Log != nil {
 				p.cfg.Log.WithError(err).Debug("could not announce the worker")
+			}
+			if beat == 0 {
+				close(first)
 			}
 			if err := p.sameStream(ctx); err != nil {
 				return err
@@ -273,6 +306,10 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 		}
 	}
 	info.Busy, info.Retries, info.Restarts = p.puller.Busy(), p.worker.Retries(), p.worker.Restarts()
+	info.Functions = info.Functions[:0]
+	for _, f := range p.worker.Functions() {
+		info.Functions = append(info.Functions, f.Name)
+	}
 	_, info.Pinned = p.worker.Pins().Size()
 	info.CacheBytes, info.CacheKeys = p.stores.cached()
 	return numbers

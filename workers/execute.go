@@ -115,9 +115,9 @@ func (j *job) Worker() string { return j.w.cfg.ID }
 
 // Invoke runs one function in this job's slot, within its time-out.
 func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Value, error) {
-	h := j.w.functions[step.Function]
+	h := j.w.hosted(step.Function)
 	if h == nil {
-		return wire.Value{}, &notHostedError{step.Function}
+		return wire.Value{}, NotHosted(step.Function, nil)
 	}
 	j.limits = override(h.limits, step.Limits)
 	if err := j.open(step, h.spec.Level); err != nil {
@@ -166,10 +166,14 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value)
 	defer cancel()
 	began := time.Now()
 	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
-	value, err := h.code.Invoke(ctx, &runtime.Call{
+	call := &runtime.Call{
 		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args,
-		Namespace: j.w.cfg.Namespace, State: j.session,
-	})
+		Namespace: j.w.cfg.Namespace, State: j.session, Functions: j.w.cfg.Functions,
+	}
+	if j.w.cfg.Output != nil {
+		call.Log = j.w.cfg.Output(&j.call, &h.spec)
+	}
+	value, err := h.code.Invoke(ctx, call)
 	took := time.Since(began)
 	if !returned() {
 		j.left.Store(true) // leave may not have come to it yet
@@ -179,6 +183,10 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value)
 	j.took += took
 	if broken := j.session.Broken(); broken != nil { // whatever the function made of it
 		return wire.Value{}, broken
+	}
+	var missing *notHostedError
+	if errors.As(err, &missing) {
+		return wire.Value{}, err // its code can't be had here now
 	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
@@ -308,7 +316,7 @@ func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
 }
 
 func (j *job) limitsOf(name string) wire.Limits {
-	if h := j.w.functions[name]; h != nil {
+	if h := j.w.hosted(name); h != nil {
 		return h.limits
 	}
 	return wire.Function{}.Limits()

@@ -27,10 +27,12 @@ type Stats struct {
 // Stats returns the numbers of every hosted function, and of every DAG of which
 // a run ended here (its time is from the call on, other workers' included).
 func (w *Worker) Stats() map[string]Stats {
+	w.hosting.RLock()
 	all := make(map[string]Stats, len(w.functions))
 	for name, h := range w.functions {
 		all[name] = h.stats.read()
 	}
+	w.hosting.RUnlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for name, c := range w.dags {
@@ -91,7 +93,7 @@ type observer struct {
 
 func (o *observer) started(w *Worker) {
 	if o.log != nil {
-		o.log.WithFields(logrus.Fields{"pool": w.cfg.Pool, "node": w.cfg.ID, "functions": len(w.functions)}).Info("worker started")
+		o.log.WithFields(logrus.Fields{"pool": w.cfg.Pool, "node": w.cfg.ID, "functions": len(w.Functions())}).Info("worker started")
 	}
 }
 

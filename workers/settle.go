@@ -24,12 +24,23 @@ func (j *job) longer(wait time.Duration) time.Duration {
 
 // notHostedError is what a worker says of a function of its pool that it does not
 // have: during a rolling deployment, the others do.
-type notHostedError struct{ function string }
+type notHostedError struct {
+	function string
+	why      error // may be nil
+}
 
-// NotHosted is the error of a call that another worker of the pool can run.
-func NotHosted(function string) error { return &notHostedError{function} }
+// NotHosted is the error of a call that another worker of the pool can run, or
+// this one later: why is what it lacks, or nil. A function may return it.
+func NotHosted(function string, why error) error { return &notHostedError{function, why} }
 
-func (e *notHostedError) Error() string { return "this worker does not host " + e.function }
+func (e *notHostedError) Error() string {
+	if e.why != nil {
+		return "this worker can't run " + e.function + ": " + e.why.Error()
+	}
+	return "this worker does not host " + e.function
+}
+
+func (e *notHostedError) Unwrap() error { return e.why }
 
 // storageError marks a failure that is not the function's: the call is handed
 // out again, with growing waits, until the storage is back.

@@ -2,7 +2,9 @@ package workers
 
 import (
 	"context"
+	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,14 @@ type Config struct {
 	// Namespace is where functions keep their state unless they name another
 	// bucket. Default "state".
 	Namespace string
+	// Find returns the version of a function that a name such as square@3 pins, and
+	// its code. Nil finds none.
+	Find func(function string) (wire.Function, runtime.Function, bool)
+	// Functions are what functions may call. Nil is none.
+	Functions runtime.Functions
+	// Output returns what takes the log of one execution. It is called for each, so it
+	// is cheap until something is written. Nil drops logs.
+	Output func(call *wire.Call, of *wire.Function) io.Writer
 	// Log is told of failures and of starting and stopping. Nil is silent.
 	Log *logrus.Entry
 }
@@ -110,7 +120,9 @@ type Worker struct {
 	graphs  Graphs
 	observe *observer
 
-	functions map[string]*hosted // fixed once Run was called
+	hosting   sync.RWMutex // guards functions; its entries never change
+	functions map[string]*hosted
+
 	// spare takes jobs to goroutines that have nothing to do. They are kept for
 	// their stacks, which a new goroutine would have to grow for every call.
 	spare chan *job
@@ -130,7 +142,7 @@ type hosted struct {
 	limits  wire.Limits
 	timeout *wire.Error // what a call ends with when the time of limits is up
 	code    runtime.Function
-	stats   counters
+	stats   *counters // of all versions
 }
 
 // New returns a worker that hosts nothing yet.
@@ -157,10 +169,51 @@ func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values 
 	}
 }
 
-// Host adds a function. It must not be called once Run was.
+// Host adds a function, or puts another version in its place: calls that begin
+// from now on run it, those in hand end with the code they have.
 func (w *Worker) Host(spec wire.Function, code runtime.Function) {
+	w.hosting.Lock()
+	defer w.hosting.Unlock()
+	w.hostLocked(spec.Name, spec, code)
+}
+
+func (w *Worker) hostLocked(name string, spec wire.Function, code runtime.Function) *hosted {
 	limits := spec.Limits()
-	w.functions[spec.Name] = &hosted{spec: spec, limits: limits, timeout: timeoutError(spec.Name, limits.Timeout), code: code}
+	h := &hosted{spec: spec, limits: limits, timeout: timeoutError(spec.Name, limits.Timeout), code: code, stats: new(counters)}
+	if old := w.functions[name]; old != nil {
+		h.stats = old.stats
+	}
+	w.functions[name] = h
+	return h
+}
+
+// Drop ends the hosting of functions: their calls are left to other workers.
+func (w *Worker) Drop(names ...string) {
+	w.hosting.Lock()
+	defer w.hosting.Unlock()
+	for _, name := range names {
+		delete(w.functions, name)
+	}
+}
+
+// hosted returns what the worker hosts under a name; nil if it doesn't.
+func (w *Worker) hosted(name string) *hosted {
+	w.hosting.RLock()
+	h := w.functions[name]
+	w.hosting.RUnlock()
+	if h != nil || w.cfg.Find == nil || !strings.Contains(name, "@") {
+		return h
+	}
+	spec, code, found := w.cfg.Find(name)
+	if !found {
+		return nil
+	}
+	w.hosting.Lock()
+	defer w.hosting.Unlock()
+	if h := w.functions[name]; h != nil {
+		return h
+	}
+	return w.hostLocked(name, spec, code)
 }
 
 // Pins returns the versions that the worker keeps for runs that have gone on to
@@ -169,6 +222,8 @@ func (w *Worker) Pins() *consistency.Pins { return &w.pins }
 
 // Functions lists what the worker hosts, by name.
 func (w *Worker) Functions() []wire.Function {
+	w.hosting.RLock()
+	defer w.hosting.RUnlock()
 	specs := make([]wire.Function, 0, len(w.functions))
 	for _, h := range w.functions {
 		specs = append(specs, h.spec)
@@ -182,8 +237,16 @@ func (w *Worker) Functions() []wire.Function {
 	return specs
 }
 
+// Function returns what is hosted under a name.
+func (w *Worker) Function(name string) (wire.Function, bool) {
+	if h := w.hosted(name); h != nil {
+		return h.spec, true
+	}
+	return wire.Function{}, false
+}
+
 // Hosts says whether the worker hosts the function.
-func (w *Worker) Hosts(function string) bool { return w.functions[function] != nil }
+func (w *Worker) Hosts(function string) bool { return w.hosted(function) != nil }
 
 // Run gives signs of life for the calls in hand until ctx ends, then waits
 // until the last of them is settled. Calls that were taken run to their end,

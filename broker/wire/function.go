@@ -1,13 +1,18 @@
 package wire
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+)
 
 // A Function is a registration: what the platform knows of a function that can
-// be called. It is kept as JSON in the bucket cb_functions under its name.
+// be called. It is kept as JSON in the bucket cb_functions under its name, and
+// each version of one that was deployed under <name>.<version> as well.
 type Function struct {
 	Name    string `json:"name"`
 	Pool    string `json:"pool"`
-	Runtime string `json:"runtime"` // "native"
+	Runtime string `json:"runtime"` // RuntimeNative, RuntimePython or RuntimeWasm
 	About   string `json:"about,omitempty"`
 	// Level is the consistency level of calls that name none. Empty means the default.
 	Level string `json:"level,omitempty"`
@@ -24,6 +29,45 @@ type Function struct {
 	Backoff time.Duration `json:"backoff,omitempty"`
 
 	Registered time.Time `json:"registered"`
+
+	// Of a function that was deployed; zero for one of a worker's own binary.
+	Version int    `json:"version,omitempty"` // 1 is the first
+	Image   string `json:"image,omitempty"`   // SHA-256 of its code in hex, its name in the object store
+	Size    int64  `json:"size,omitempty"`    // of the image, in bytes
+	Entry   string `json:"entry,omitempty"`   // what of the image is called; empty is the runtime's default
+	// Memory bounds each of its instances, in bytes; Concurrency how many there are
+	// on one worker. 0 is the runtime's default.
+	Memory      int64 `json:"memory,omitempty"`
+	Concurrency int   `json:"concurrency,omitempty"`
+	// Check is the argument, as JSON, of a call that a worker tries before it takes
+	// the version; its writes are dropped. Want is what it has to return; empty is anything.
+	Check string `json:"check,omitempty"`
+	Want  string `json:"want,omitempty"`
+}
+
+// The runtimes of functions.
+const (
+	RuntimeNative = "native" // Go code of the worker's own binary
+	RuntimePython = "python"
+	RuntimeWasm   = "wasm"
+)
+
+// Deployed says whether the function came as an image, and not with a worker.
+func (f *Function) Deployed() bool { return f.Image != "" }
+
+// ID names this very version of a function that was deployed: <name>@<version>.
+func (f *Function) ID() string { return f.Name + "@" + strconv.Itoa(f.Version) }
+
+// SplitID takes apart the name of a function that may pin a version, as nodes of
+// DAGs do: "square@3" is version 3 of square, "square" has version 0. ok is false
+// if what follows the '@' is no version.
+func SplitID(id string) (name string, version int, ok bool) {
+	name, digits, pinned := strings.Cut(id, "@")
+	if !pinned {
+		return name, 0, true
+	}
+	version, err := strconv.Atoi(digits)
+	return name, version, err == nil && version > 0 && digits[0] != '+' && digits[0] != '0'
 }
 
 // Defaults of a Function.

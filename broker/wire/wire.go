@@ -31,6 +31,7 @@ const (
 	HeaderLevel    = "Cb-Level"    // consistency level asked for
 	HeaderSession  = "Cb-Session"  // what the run has seen so far; of a result, what a next call hands on
 	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
+	HeaderVersion  = "Cb-Version"  // of a line of log: of the function
 	HeaderType     = "Content-Type"
 
 	// Of a failed result, as the NATS micro protocol has them (ADR-32).

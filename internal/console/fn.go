@@ -23,6 +23,25 @@ type jsonFunction struct {
 	Atomic     bool      `json:"transactional"`
 	Workers    int       `json:"workers"` // that serve it now
 	Registered time.Time `json:"registered"`
+
+	// Of one that was deployed.
+	Version     int    `json:"version,omitempty"`
+	Image       string `json:"image,omitempty"`
+	Size        int64  `json:"size,omitempty"`
+	Entry       string `json:"entry,omitempty"`
+	Memory      int64  `json:"memory,omitempty"`
+	Concurrency int    `json:"concurrency,omitempty"`
+	Check       string `json:"check,omitempty"`
+	Want        string `json:"want,omitempty"`
+}
+
+func jsonFunctionOf(f cloudburst.Function, workers int) jsonFunction {
+	l := f.Limits()
+	return jsonFunction{
+		Name: f.Name, Pool: f.Pool, Runtime: f.Runtime, About: f.About, TimeoutMS: ms(l.Timeout), Attempts: l.Attempts,
+		BackoffMS: ms(l.Backoff), Level: levelOf(f.Level), Atomic: f.Transactional, Workers: workers, Registered: f.Registered,
+		Version: f.Version, Image: f.Image, Size: f.Size, Entry: f.Entry, Memory: f.Memory, Concurrency: f.Concurrency, Check: f.Check, Want: f.Want,
+	}
 }
 
 func (c *console) fn() *cobra.Command {
@@ -49,9 +68,10 @@ when it starts, so stop that first.`,
 			return c.removeAll(args, func(name string) error { return client.Broker().RemoveFunction(ctx, name) })
 		}),
 	}
-	return group("fn", "List and remove functions", `A function is code with a name, served by the workers of one pool. Workers bring
-their functions with them: see "cloudburst server --examples", or the package
-documentation for how to write one.`, ls, rm)
+	return group("fn", "Deploy, list and remove functions", `A function is code with a name, run by the workers of one pool. WebAssembly and
+Python are deployed to workers that run, such as the one in "cloudburst server";
+Go functions come with the program that serves them: see "cloudburst server
+--examples", or the package documentation for how to write one.`, c.deploy(), ls, c.showFunction(), c.logs(), c.rollback(), rm)
 }
 
 func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, _ []string) error {
@@ -59,9 +79,30 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 	if err != nil {
 		return err
 	}
-	workers, err := client.Broker().Workers(ctx)
+	serving, err := servingNow(ctx, client)
 	if err != nil {
 		return err
+	}
+	shown := make([]jsonFunction, len(fns))
+	for i, f := range fns {
+		shown[i] = jsonFunctionOf(f, serving[f.Name])
+	}
+	return list(c, shown, "No functions. `cloudburst fn deploy` adds one, `cloudburst server --examples` serves some.",
+		[]any{"name", "runtime", "version", "pool", "level", "workers", "timeout", "attempts", "about"},
+		func(f jsonFunction) []any {
+			version := any("")
+			if f.Version > 0 {
+				version = f.Version
+			}
+			return []any{f.Name, f.Runtime, version, f.Pool, f.Level, f.Workers, time.Duration(f.TimeoutMS * float64(time.Millisecond)), f.Attempts, clip(f.About, 70)}
+		})
+}
+
+// servingNow returns how many workers serve each function.
+func servingNow(ctx context.Context, client *cloudburst.Client) (map[string]int, error) {
+	workers, err := client.Broker().Workers(ctx)
+	if err != nil {
+		return nil, err
 	}
 	serving := make(map[string]int)
 	for _, w := range workers {
@@ -69,19 +110,7 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 			serving[name]++
 		}
 	}
-	shown := make([]jsonFunction, len(fns))
-	for i, f := range fns {
-		l := f.Limits()
-		shown[i] = jsonFunction{
-			Name: f.Name, Pool: f.Pool, Runtime: f.Runtime, About: f.About, TimeoutMS: ms(l.Timeout), Attempts: l.Attempts,
-			BackoffMS: ms(l.Backoff), Level: levelOf(f.Level), Atomic: f.Transactional, Workers: serving[f.Name], Registered: f.Registered,
-		}
-	}
-	return list(c, shown, "No functions. `cloudburst server --examples` serves some.",
-		[]any{"name", "pool", "level", "workers", "timeout", "attempts", "about"},
-		func(f jsonFunction) []any {
-			return []any{f.Name, f.Pool, f.Level, f.Workers, time.Duration(f.TimeoutMS * float64(time.Millisecond)), f.Attempts, clip(f.About, 70)}
-		})
+	return serving, nil
 }
 
 // removed is what scripts get of a removal.

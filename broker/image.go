@@ -1,0 +1,125 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+const (
+	// MaxImage is the largest image of a function, in bytes.
+	MaxImage = 256 << 20
+
+	// imageChunk is the size of an object's messages: a few round trips, and small
+	// enough that calls on the same connection don't wait long.
+	imageChunk = 256 << 10
+)
+
+// images opens the object store of functions' code, once.
+func (b *Broker) images(ctx context.Context) (jetstream.ObjectStore, error) {
+	b.objects.Lock()
+	defer b.objects.Unlock()
+	if b.objects.images == nil {
+		store, err := b.js.ObjectStore(ctx, BucketImages)
+		if err != nil {
+			return nil, apiError("open the object store", BucketImages, err)
+		}
+		b.objects.images = store
+	}
+	return b.objects.images, nil
+}
+
+// objects is the object store, opened when it is first used.
+type objects struct {
+	sync.Mutex
+	images jetstream.ObjectStore
+}
+
+// PutImage stores a function's code under its SHA-256, unless it is there
+// already, and returns that.
+func (b *Broker) PutImage(ctx context.Context, image []byte) (digest string, err error) {
+	if len(image) > MaxImage {
+		return "", &wire.Error{Op: "store image", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d bytes, %d at most: leave data out of it and keep that in state", len(image), MaxImage)}
+	}
+	store, err := b.images(ctx)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(image)
+	digest = hex.EncodeToString(sum[:])
+	info, err := store.GetInfo(ctx, digest)
+	switch {
+	case err == nil && info.Size == uint64(len(image)) && info.Digest == objectDigest(sum):
+		return digest, nil
+	case err != nil && !errors.Is(err, jetstream.ErrObjectNotFound):
+		return "", apiError("store image", digest, err)
+	}
+	_, err = store.Put(ctx, jetstream.ObjectMeta{
+		Name: digest, Opts: &jetstream.ObjectMetaOptions{ChunkSize: imageChunk},
+	}, bytes.NewReader(image))
+	return digest, apiError("store image", digest, err)
+}
+
+// objectDigest is how the object store writes a SHA-256.
+func objectDigest(sum [sha256.Size]byte) string {
+	return "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:])
+}
+
+// Image writes a function's code to w. It is an error of KindUnknown if it isn't
+// there, of KindInvalid if it isn't what its name says: w has then taken what
+// must not be used.
+func (b *Broker) Image(ctx context.Context, digest string, w io.Writer) error {
+	sum, err := hex.DecodeString(digest)
+	if err != nil || len(sum) != sha256.Size {
+		return &wire.Error{Op: "read image", Name: digest, Kind: wire.KindBadName, Msg: "an image is named by its SHA-256"}
+	}
+	store, err := b.images(ctx)
+	if err != nil {
+		return err
+	}
+	object, err := store.Get(ctx, digest)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return &wire.Error{Op: "read image", Name: digest, Kind: wire.KindUnknown, Msg: "not in the object store " + BucketImages + ": deploy the function again"}
+	}
+	if err != nil {
+		return apiError("read image", digest, err)
+	}
+	defer object.Close() //nolint:errcheck // a reader: what it failed with was read
+	damaged := &wire.Error{Op: "read image", Name: digest, Kind: wire.KindInvalid, Msg: "the object store holds something else under this name: deploy the function again"}
+	info, err := object.Info()
+	if err != nil {
+		return apiError("read image", digest, err)
+	}
+	if info.Digest != objectDigest([sha256.Size]byte(sum)) || info.Size > MaxImage {
+		return damaged
+	}
+	// The reader compares what it has read with the digest.
+	if _, err := io.Copy(w, object); errors.Is(err, jetstream.ErrDigestMismatch) {
+		return damaged
+	} else if err != nil {
+		return apiError("read image", digest, err)
+	}
+	return nil
+}
+
+// DropImage removes a function's code from the object store.
+func (b *Broker) DropImage(ctx context.Context, digest string) error {
+	store, err := b.images(ctx)
+	if err != nil {
+		return err
+	}
+	if err := store.Delete(ctx, digest); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+		return apiError("remove image", digest, err)
+	}
+	return nil
+}

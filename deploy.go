@@ -1,0 +1,206 @@
+package cloudburst
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/consistency"
+	"github.com/cloudburst-nats/cloudburst/deployments"
+)
+
+// DeployedPool is the pool that functions are deployed to unless another is named.
+const DeployedPool = broker.DeployedPool
+
+// The runtimes of functions that are deployed.
+const (
+	Python = wire.RuntimePython
+	Wasm   = wire.RuntimeWasm
+)
+
+// A Deployment is a new version of a function, or a new function. The zero value
+// of a field is its default.
+type Deployment struct {
+	Name string
+	// Image is a WebAssembly module, Python source, or a zip of Python files; see
+	// ReadImage. 256 MiB at most.
+	Image []byte
+	// Runtime is Python or Wasm. Default: as the image looks.
+	Runtime string
+	// Entry is what of the image is called. Default "_start" of a module, else its
+	// export "handler"; of Python the function "handler", which may be written as
+	// "function" or "module:function".
+	Entry string
+	// Pool names the workers that run it. Default DeployedPool.
+	Pool  string
+	About string // a line of description for people
+	// Level is the consistency level of calls that name none; see AtLevel.
+	Level         string
+	Transactional bool          // see Transactional
+	Timeout       time.Duration // of one execution. Default 60 s
+	Attempts      int           // of a call that fails, in all. Default 3
+	Backoff       time.Duration // before the second attempt, doubled from there. Default 100 ms
+	// Memory bounds each instance, in bytes. Default 128 MiB of Wasm, 256 MiB of Python.
+	Memory int64
+	// Concurrency is how many instances one worker has at most. More take more
+	// memory: 10 MiB and more each of Python. Default: some for each core.
+	Concurrency int
+	// Check is the argument, as JSON, of a call that every worker tries before
+	// anybody else gets to call the version; what it writes is dropped. Want is
+	// the JSON that it has to return. A version that fails is refused.
+	Check, Want string
+}
+
+// Deploy makes a function, or its next version, of code. It returns once every
+// worker of the pool runs new calls with it; calls in hand end with the version
+// that they began with. An image that doesn't compile or import, or fails its own
+// Check, is refused with ErrInvalid, and nothing changes. ErrUnavailable if the
+// pool has no worker that takes deployments, ErrConflict if the name or the pool
+// is taken by functions that came with a worker.
+func (c *Client) Deploy(ctx context.Context, d Deployment) (Function, error) {
+	f, err := d.function()
+	if err != nil {
+		return Function{}, err
+	}
+	if f.Image, err = c.broker.PutImage(ctx, d.Image); err != nil {
+		return Function{}, err
+	}
+	if err := c.broker.PrepareFunction(ctx, f); err != nil {
+		return Function{}, err
+	}
+	if f, err = c.broker.PublishFunction(ctx, f); err != nil {
+		return Function{}, err
+	}
+	return f, c.broker.AdoptFunction(ctx, f)
+}
+
+// function is the registration, without image and version.
+func (d *Deployment) function() (wire.Function, error) {
+	f := wire.Function{
+		Name: d.Name, Pool: d.Pool, Runtime: d.Runtime, About: d.About, Level: d.Level, Transactional: d.Transactional,
+		Timeout: d.Timeout, Attempts: d.Attempts, Backoff: d.Backoff, Size: int64(len(d.Image)), Entry: d.Entry,
+		Memory: d.Memory, Concurrency: d.Concurrency, Check: d.Check, Want: d.Want,
+	}
+	if f.Pool == "" {
+		f.Pool = DeployedPool
+	}
+	if f.Runtime == "" {
+		f.Runtime = Python
+		if bytes.HasPrefix(d.Image, []byte("\x00asm")) {
+			f.Runtime = Wasm
+		}
+	}
+	bad := func(format string, args ...any) (wire.Function, error) {
+		return f, &wire.Error{Op: "deploy", Name: d.Name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case wire.CheckName("function", d.Name) != nil:
+		return f, wire.CheckName("function", d.Name)
+	case wire.CheckName("pool", f.Pool) != nil:
+		return f, wire.CheckName("pool", f.Pool)
+	case len(d.Image) == 0:
+		return bad("the image is empty")
+	case d.Timeout < 0 || d.Backoff < 0 || d.Attempts < 0 || d.Memory < 0 || d.Concurrency < 0:
+		return bad("time-out, backoff, attempts, memory and concurrency can't be negative")
+	case d.Check != "" && !json.Valid([]byte(d.Check)):
+		return bad("the check's argument is not valid JSON: %s", d.Check)
+	case d.Want != "" && !json.Valid([]byte(d.Want)):
+		return bad("what the check wants is not valid JSON: %s", d.Want)
+	case d.Want != "" && d.Check == "":
+		return bad("it says what the check wants, and no argument to check with")
+	}
+	return f, consistency.Check(d.Level)
+}
+
+// Rollback has an earlier version of a function take all new calls: the given
+// one, or for 0 the one before that which takes them now. Later versions stay, to
+// roll forward to.
+func (c *Client) Rollback(ctx context.Context, name string, version int) (Function, error) {
+	f, err := c.broker.RollBack(ctx, name, version)
+	if err != nil {
+		return Function{}, err
+	}
+	return f, c.broker.AdoptFunction(ctx, f)
+}
+
+// Functions lists all functions by name, each as the version that takes new calls.
+func (c *Client) Functions(ctx context.Context) ([]Function, error) { return c.broker.Functions(ctx) }
+
+// Function returns a function; ErrUnknown if there is none of the name.
+func (c *Client) Function(ctx context.Context, name string) (Function, error) {
+	return c.broker.Function(ctx, name)
+}
+
+// Versions lists all versions of a function that was deployed, the oldest first.
+func (c *Client) Versions(ctx context.Context, name string) ([]Function, error) {
+	return c.broker.FunctionVersions(ctx, name)
+}
+
+// RemoveFunction removes a function with all its versions: calls of it are refused
+// from now on, and those that wait fail. ErrConflict if a DAG uses it. A worker
+// that brings it with it brings it back when it starts.
+func (c *Client) RemoveFunction(ctx context.Context, name string) error {
+	return c.broker.RemoveFunction(ctx, name)
+}
+
+// A LogLine is a line that an execution of a function has printed; a LogFilter
+// chooses lines.
+type (
+	LogLine   = broker.LogLine
+	LogFilter = broker.LogFilter
+)
+
+// Logs hands what functions that were deployed have printed to each, the oldest
+// line first; with Follow also what they print from then on, until ctx ends. Lines
+// are kept for a day.
+func (c *Client) Logs(ctx context.Context, filter LogFilter, each func(LogLine) error) error {
+	return c.broker.Logs(ctx, filter, each)
+}
+
+// ReadImage makes an image of a file, or of a directory of Python files: those
+// below it that aren't hidden, in an archive that is the same whenever they are.
+func ReadImage(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, &wire.Error{Op: "read image", Name: path, Kind: wire.KindBadArgument, Msg: err.Error(), Err: err}
+	}
+	if !info.IsDir() {
+		return os.ReadFile(path)
+	}
+	var names []string
+	err = fs.WalkDir(os.DirFS(path), ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "__pycache__"):
+			return fs.SkipDir
+		case d.Type().IsRegular() && !strings.HasPrefix(d.Name(), "."):
+			names = append(names, name) // in lexical order
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
+	}
+	if len(names) == 0 {
+		return nil, &wire.Error{Op: "read image", Name: path, Kind: wire.KindBadArgument, Msg: "the directory holds no files"}
+	}
+	return deployments.Pack(names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(path, filepath.FromSlash(name))) })
+}
+
+// Deployed has the worker serve what is deployed to its pool, by default
+// DeployedPool, instead of functions of its own. dir is where it keeps images;
+// workers on one machine may share it. Python functions need python3 on the PATH.
+func Deployed(dir string) WorkerOption {
+	return func(c *deployments.WorkerConfig) {
+		c.Library = &deployments.LibraryConfig{Dir: dir}
+	}
+}

@@ -1,0 +1,227 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst"
+)
+
+const (
+	// deployWithin is how long a deployment may take: large modules compile for seconds.
+	deployWithin = 3 * time.Minute
+	forever      = time.Duration(math.MaxInt64)
+)
+
+func (c *console) deploy() *cobra.Command {
+	var d cloudburst.Deployment
+	var memory bytesFlag
+	cmd := &cobra.Command{
+		Use:   "deploy NAME FILE|DIR",
+		Short: "Deploy a function, or a new version of it",
+		Long: `Deploys a WebAssembly module, a Python file, or a directory of Python files (or a
+zip of one) as a function. Every worker of the pool compiles or imports it first,
+and makes the call of --check if there is one: what fails is refused, and the
+version that there is goes on. When the command returns every worker runs new
+calls with the new version; calls in hand end with theirs.
+
+Python: "def handler(cloudburst, x)" in the file, or another one that --entry
+names. WebAssembly: a WASI program that reads its argument on its standard input
+and writes its result to its standard output needs nothing else; see
+docs/wasm.md and docs/python.md for how to read and write state.`,
+		Example: `  cloudburst fn deploy square square.py
+  cloudburst fn deploy square square.wasm --timeout 5s --memory 32MiB --check 5 --want 25
+  cloudburst fn deploy report ./report --entry main:report --concurrency 4`,
+		Args: cobra.ExactArgs(2),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return c.completeFirst(c.functionNames)(cmd, args, prefix)
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+		RunE: c.on(deployWithin, func(ctx context.Context, client *cloudburst.Client, args []string) (err error) {
+			if d.Image, err = cloudburst.ReadImage(args[1]); err != nil {
+				return err
+			}
+			d.Name, d.Memory = args[0], int64(memory)
+			began := time.Now()
+			f, err := client.Deploy(ctx, d)
+			if err != nil {
+				return err
+			}
+			return c.show(jsonFunctionOf(f, 0), func() error {
+				_, err := fmt.Fprintf(c.Stdout, "%s: version %d, %s of %s in pool %s, took %s\n", f.Name, f.Version, size(f.Size), f.Runtime, f.Pool, short(time.Since(began)))
+				c.notef("Try: cloudburst call%s %s …", c.at(), f.Name)
+				return err
+			})
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&d.Runtime, "runtime", "", "python or wasm (default: as the file looks)")
+	flags.StringVar(&d.Entry, "entry", "", "what of it is called: of Python function or module:function, of WebAssembly an export (default handler, or _start)")
+	flags.StringVar(&d.Pool, "pool", "", `the workers that run it (default "deployed")`)
+	flags.IntVar(&d.Concurrency, "concurrency", 0, "instances at most on one worker (default some for each core)")
+	flags.DurationVar(&d.Timeout, "timeout", 0, "how long one execution may take (default 1m)")
+	flags.IntVar(&d.Attempts, "attempts", 0, "how often a call that fails is run in all (default 3)")
+	flags.DurationVar(&d.Backoff, "backoff", 0, "the wait before the second attempt, doubled from there (default 100ms)")
+	flags.Var(&memory, "memory", "memory of each instance, such as 64MiB (default 128MiB, of Python 256MiB)")
+	flags.StringVar(&d.Level, "level", "", "consistency level of calls that name none")
+	flags.BoolVar(&d.Transactional, "transactional", false, "store all that a call writes at once or not at all, and once")
+	flags.StringVar(&d.About, "about", "", "a line of description")
+	flags.StringVar(&d.Check, "check", "", "argument of a call that has to go well, as JSON; its writes are dropped")
+	flags.StringVar(&d.Want, "want", "", "what the call of --check has to return, as JSON")
+	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Python, cloudburst.Wasm}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range []string{"entry", "pool", "concurrency", "timeout", "attempts", "backoff", "memory", "about", "check", "want"} {
+		complete(cmd, name, cobra.NoFileCompletions)
+	}
+	return cmd
+}
+
+// at returns the flags that point a command to the platform of this one.
+func (c *console) at() string {
+	ours, _ := c.whereFlags("")
+	return ours
+}
+
+func (c *console) rollback() *cobra.Command {
+	var to int
+	cmd := &cobra.Command{
+		Use:   "rollback NAME",
+		Short: "Have an earlier version of a function take all new calls",
+		Long: `Has the version before the present one, or that of --to, take all new calls, at
+once: nothing is uploaded or compiled. Later versions stay, to go forward to.`,
+		Example: `  cloudburst fn rollback square
+  cloudburst fn rollback square --to 3`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeFirst(c.functionNames),
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			f, err := client.Rollback(ctx, args[0], to)
+			if err != nil {
+				return c.suggest(ctx, client, c.functionNames, args[0], err)
+			}
+			return c.show(jsonFunctionOf(f, 0), func() error {
+				_, err := fmt.Fprintf(c.Stdout, "%s: version %d takes new calls\n", f.Name, f.Version)
+				return err
+			})
+		}),
+	}
+	cmd.Flags().IntVar(&to, "to", 0, "the version (default the one before)")
+	complete(cmd, "to", cobra.NoFileCompletions)
+	return cmd
+}
+
+// jsonVersions is a function with its versions as scripts get it.
+type jsonVersions struct {
+	jsonFunction
+	Versions []jsonFunction `json:"versions"`
+}
+
+func (c *console) showFunction() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a function and its versions",
+		Example: `  cloudburst fn show square
+  cloudburst fn show square -o json | jq '.versions[].version'`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: c.completeFirst(c.functionNames),
+		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			f, err := client.Function(ctx, args[0])
+			if err != nil {
+				return c.suggest(ctx, client, c.functionNames, args[0], err)
+			}
+			versions, err := client.Versions(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			serving, err := servingNow(ctx, client)
+			if err != nil {
+				return err
+			}
+			shown := jsonVersions{jsonFunction: jsonFunctionOf(f, serving[f.Name]), Versions: []jsonFunction{}}
+			for _, v := range versions {
+				shown.Versions = append(shown.Versions, jsonFunctionOf(v, 0))
+			}
+			return c.show(shown, func() error { return c.functionText(&f, &shown) })
+		}),
+	}
+}
+
+func (c *console) functionText(f *cloudburst.Function, shown *jsonVersions) error {
+	l := f.Limits()
+	version, memory, instances := "", "", ""
+	if f.Deployed() {
+		version = fmt.Sprintf("%d, deployed %s", f.Version, ago(f.Registered))
+	}
+	if f.Memory > 0 {
+		memory = size(f.Memory)
+	}
+	if f.Concurrency > 0 {
+		instances = fmt.Sprintf("%d on each worker", f.Concurrency)
+	}
+	err := c.fields(
+		field{"name", f.Name}, field{"about", f.About}, field{"version", version}, field{"runtime", f.Runtime}, field{"entry", f.Entry},
+		field{"pool", f.Pool}, field{"workers", shown.Workers}, field{"level", shown.Level}, field{"timeout", l.Timeout}, field{"attempts", l.Attempts},
+		field{"memory", memory}, field{"instances", instances}, field{"check", f.Check}, field{"wants", f.Want},
+	)
+	if err != nil || len(shown.Versions) == 0 {
+		return err
+	}
+	var rows [][]any
+	for i := range shown.Versions {
+		v := shown.Versions[len(shown.Versions)-1-i]
+		takes := ""
+		if v.Version == f.Version {
+			takes = "takes new calls"
+		}
+		rows = append(rows, []any{v.Version, takes, size(v.Size), v.Image[:min(len(v.Image), 12)], ago(v.Registered), clip(v.About, 50)})
+	}
+	fmt.Fprintln(c.Stdout)
+	return c.table([]any{"version", "", "size", "image", "deployed", "about"}, rows)
+}
+
+func (c *console) logs() *cobra.Command {
+	var filter cloudburst.LogFilter
+	cmd := &cobra.Command{
+		Use:   "logs [NAME]",
+		Short: "Show what functions that were deployed have printed",
+		Long: `Shows what functions have printed, the oldest line first; they are kept for a
+day. Of one call 1 MiB or 10,000 lines are kept at most.`,
+		Example: `  cloudburst fn logs square
+  cloudburst fn logs square --follow
+  cloudburst fn logs --run order-17 -o json`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: c.completeFirst(c.functionNames),
+		RunE: c.on(forever, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+			if len(args) > 0 {
+				filter.Function = args[0]
+				if _, err := client.Function(ctx, args[0]); err != nil {
+					return c.suggest(ctx, client, c.functionNames, args[0], err)
+				}
+			}
+			enc := json.NewEncoder(c.Stdout)
+			enc.SetEscapeHTML(false)
+			return client.Logs(ctx, filter, func(l cloudburst.LogLine) error {
+				if c.json() {
+					return enc.Encode(l)
+				}
+				_, err := fmt.Fprintf(c.Stdout, "%s %s %s  %s\n", l.Time.Local().Format("15:04:05.000"), l.Function, l.Run, l.Text) //nolint:gosmopolitan // for people here
+				return err
+			})
+		}),
+	}
+	flags := cmd.Flags()
+	flags.StringVar((*string)(&filter.Run), "run", "", "of this run only")
+	flags.IntVarP(&filter.Last, "last", "n", 100, "at most so many of the lines there are; 0 is all")
+	flags.BoolVarP(&filter.Follow, "follow", "f", false, "go on with what is printed from now on")
+	complete(cmd, "run", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return c.names(cmd, c.runIDs), cobra.ShellCompDirectiveNoFileComp
+	})
+	complete(cmd, "last", cobra.NoFileCompletions)
+	return cmd
+}
