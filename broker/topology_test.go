@@ -37,8 +37,8 @@ func TestEnsureTwiceChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := configs(t, b)
-	if len(before) != 10 {
-		t.Errorf("%d streams, want 10: %v", len(before), before)
+	if len(before) != 12 {
+		t.Errorf("%d streams, want 12: %v", len(before), before)
 	}
 	if err := everything(t.Context(), b); err != nil {
 		t.Errorf("again: %v", err)
@@ -299,8 +299,8 @@ func TestFullBacklogRefusesCalls(t *testing.T) {
 }
 
 func TestStorageLimits(t *testing.T) {
-	topology := Topology{ResultsBytes: 1 << 20, CallsBytes: 1 << 20}
-	b := connect(t, startServer(t, ServerConfig{Listen: "none", MaxStore: 3 << 20}), topology)
+	topology := Topology{ResultsBytes: 1 << 20, CallsBytes: 1 << 20, LogsBytes: 1 << 20}
+	b := connect(t, startServer(t, ServerConfig{Listen: "none", MaxStore: 4 << 20}), topology)
 	if err := everything(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
