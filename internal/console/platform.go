@@ -60,9 +60,9 @@ func (c *console) worker() *cobra.Command {
 				})
 		}),
 	}
-	return group("worker", "List workers", `A worker is a process that runs calls of one pool, as many at once as it has
+	return group("worker", "List and run workers", `A worker is a process that runs calls of one pool, as many at once as it has
 slots. It shows its numbers every three seconds; ten seconds after it was last
-heard it is gone from the list, and its calls have gone to others before.`, ls)
+heard it is gone from the list, and its calls have gone to others before.`, ls, c.runWorker())
 }
 
 // jsonPool is a pool as scripts get it.

@@ -50,8 +50,40 @@ func (e *embedded) config(log *logrus.Entry) *broker.ServerConfig {
 // A served is what `cloudburst server` was asked for.
 type served struct {
 	embedded
+	hosting
 	examples bool
+	http     string
 	level    string
+}
+
+// hosting says which deployed functions a process runs.
+type hosting struct {
+	pools  []string
+	slots  int
+	images string // directory
+}
+
+func (h *hosting) addFlags(cmd *cobra.Command, images string) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&h.pools, "pool", []string{cloudburst.DeployedPool}, "pools whose deployed functions it runs; none for none")
+	flags.IntVar(&h.slots, "slots", 0, "calls that run at once in each pool (default 64)")
+	flags.StringVar(&h.images, "images", "", "directory for the code of functions (default "+images+")")
+	complete(cmd, "pool", cobra.NoFileCompletions)
+	complete(cmd, "slots", cobra.NoFileCompletions)
+	complete(cmd, "images", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
+}
+
+// workers returns a worker for each pool.
+func (h *hosting) workers(client *cloudburst.Client) []*cloudburst.Worker {
+	var workers []*cloudburst.Worker
+	for _, pool := range h.pools {
+		if pool != "none" {
+			workers = append(workers, cloudburst.NewWorker(client, cloudburst.Deployed(h.images), cloudburst.Pool(pool), cloudburst.Slots(h.slots)))
+		}
+	}
+	return workers
 }
 
 func (c *console) server() *cobra.Command {
@@ -62,13 +94,15 @@ func (c *console) server() *cobra.Command {
 		Long: `Runs everything that a platform is: a NATS server that keeps its data in
 --store, the gateway that answers "nats req cb.fn.NAME", and the janitor. With
 --nats (or --context) there is no server inside: it uses the one it is pointed
-at. With --examples it also serves echo, increment, square and sum, and the DAG
-compose = square(increment(x)).
+at. It runs the functions that are deployed to it ("cloudburst fn deploy"), and
+with --http it can be used by HTTP. With --examples it also serves echo,
+increment, square and sum, and the DAG compose = square(increment(x)).
 
 SIGTERM and Ctrl-C drain it: what is being run ends first. Killed at any moment,
 it goes on from its store when it is started again. On the power's failure the
 writes since the last --sync may be lost; --sync always loses none.`,
 		Example: `  cloudburst server --examples
+  cloudburst server --http :8080
   cloudburst server --listen 127.0.0.1:4333 --store /var/lib/cloudburst --sync always
   cloudburst server --nats nats://n1,nats://n2,nats://n3 --replicas 3 --creds app.creds`,
 		Args: cobra.NoArgs,
@@ -90,8 +124,11 @@ writes since the last --sync may be lost; --sync always loses none.`,
 			return c.serve(cmd.Context(), s, log)
 		},
 	}
-	s.addFlags(cmd)
+	s.embedded.addFlags(cmd)
+	s.hosting.addFlags(cmd, "images in --store")
 	c.topo.addFlags(cmd)
+	cmd.Flags().StringVar(&s.http, "http", "", "address for HTTP, such as :8080, which is this machine only (default: none)")
+	complete(cmd, "http", cobra.NoFileCompletions)
 	cmd.Flags().BoolVar(&s.examples, "examples", false, "serve the example functions too")
 	cmd.Flags().StringVar(&s.level, "log", "info", "least severity that is logged: debug, info, warn or error")
 	complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
@@ -107,40 +144,34 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
 	client := cloudburst.NewClient(node.Broker(), log)
-	working, stop := context.WithCancel(context.WithoutCancel(ctx)) // ended in turn
-	defer stop()
-	ended := make(chan error, 1)
+	if s.images == "" {
+		s.images = c.imagesDir(s.store)
+	}
+	workers := s.workers(client)
 	if s.examples {
 		w := cloudburst.NewWorker(client, cloudburst.Pool(basic.Pool))
 		basic.Register(w)
-		go func() { ended <- w.Serve(working) }()
-		defer func() {
-			stop()
-			err = errors.Join(err, <-ended)
-		}()
-		select {
-		case <-w.Ready():
-		case failed := <-ended:
-			ended <- nil
-			return failed
-		case <-ctx.Done():
-			return nil
-		}
+		workers = append(workers, w)
+	}
+	parts := newParts(ctx)
+	defer func() { err = errors.Join(err, parts.end()) }()
+	parts.serve(ctx, workers)
+	if s.examples && ctx.Err() == nil && parts.ctx.Err() == nil {
 		if err := client.ApplyDAG(ctx, basic.Compose()); err != nil {
 			return err
 		}
+	}
+	if err := c.serveHTTP(parts, &s, client, log); err != nil {
+		return err
 	}
 	c.announce(s, node.URL(), where)
 	select {
 	case <-ctx.Done():
 		draining(log)
-		return nil
-	case <-node.Failed():
-		return nil // closing it tells
-	case failed := <-ended:
-		ended <- nil
-		return failed
+	case <-node.Failed(): // closing it tells
+	case <-parts.failed(): // ending them tells
 	}
+	return nil
 }
 
 // startNode starts a platform and says in words where it is.
@@ -169,11 +200,19 @@ func (c *console) startNode(ctx context.Context, e embedded, log *logrus.Entry) 
 	return node, where, nil
 }
 
+// serveHTTP opens the HTTP gateway, if one was asked for.
+func (c *console) serveHTTP(_ *parts, _ *served, _ *cloudburst.Client, _ *logrus.Entry) error {
+	return nil
+}
+
 // announce says where the platform is, and what to try. The line with the
 // address is what scripts wait for.
 func (c *console) announce(s served, url, where string) {
 	at, natsAt := c.whereFlags(url)
 	fmt.Fprintf(c.Stdout, "%s (Ctrl-C stops it).\nTry, in another terminal:\n", where)
+	if s.http != "" {
+		fmt.Fprintf(c.Stdout, "HTTP is at http://%s, and its description at /v1/openapi.json.\n", s.http)
+	}
 	tries := [][2]string{
 		{"cloudburst demo" + at + " --posts 500", "a Twitter clone on it"},
 		{"cloudburst pool ls" + at, "what waits in which pool"},
