@@ -227,10 +227,32 @@ func (r *registry) publish(f wire.Function) (wire.Function, error) {
 	if all := r.versionsOf(f.Name); len(all) > 0 {
 		f.Version = all[len(all)-1].Version + 1
 	}
+	r.forget(f.Name, versionsKept-1)
 	f.Registered = time.Now().UTC()
 	r.functions[f.Name], r.deployed[versionKey(f.Name, f.Version)] = f, f
 	// The version first: whoever finds the function finds its version too.
 	return f, errors.Join(r.put(BucketFunctions, versionKey(f.Name, f.Version), f), r.put(BucketFunctions, f.Name, f))
+}
+
+// versionsKept is how many versions of a function there are at most, besides those
+// that DAGs pin.
+const versionsKept = 100
+
+// forget removes the oldest versions of a function beyond so many.
+func (r *registry) forget(name string, keep int) {
+	pinned := map[string]bool{r.functions[name].ID(): true}
+	for _, rec := range r.versions {
+		for _, id := range rec.Functions {
+			pinned[id] = true
+		}
+	}
+	all := r.versionsOf(name)
+	for _, f := range all[:max(len(all)-keep, 0)] {
+		if !pinned[f.ID()] {
+			delete(r.deployed, versionKey(name, f.Version))
+			r.edits = append(r.edits, edit{bucket: BucketFunctions, key: versionKey(name, f.Version)})
+		}
+	}
 }
 
 func (r *registry) canDeploy(f wire.Function) error {

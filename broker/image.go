@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,6 +20,10 @@ import (
 const (
 	// MaxImage is the largest image of a function, in bytes.
 	MaxImage = 256 << 20
+
+	// imageUnusedFor is how old an image gets that no version of a function names: a
+	// deployment takes minutes at most.
+	imageUnusedFor = time.Hour
 
 	// imageChunk is the size of an object's messages: a few round trips, and small
 	// enough that calls on the same connection don't wait long.
@@ -59,8 +64,8 @@ func (b *Broker) PutImage(ctx context.Context, image []byte) (digest string, err
 	digest = hex.EncodeToString(sum[:])
 	info, err := store.GetInfo(ctx, digest)
 	switch {
-	case err == nil && info.Size == uint64(len(image)) && info.Digest == objectDigest(sum):
-		return digest, nil
+	case err == nil && info.Size == uint64(len(image)) && info.Digest == objectDigest(sum) && time.Since(info.ModTime) < imageUnusedFor/2:
+		return digest, nil // an older one is stored again: the janitor may have an eye on it
 	case err != nil && !errors.Is(err, jetstream.ErrObjectNotFound):
 		return "", apiError("store image", digest, err)
 	}
@@ -112,14 +117,38 @@ func (b *Broker) Image(ctx context.Context, digest string, w io.Writer) error {
 	return nil
 }
 
-// DropImage removes a function's code from the object store.
-func (b *Broker) DropImage(ctx context.Context, digest string) error {
+// DropImages removes the images that no version of a function names and that are
+// older than age, and returns how many.
+func (b *Broker) DropImages(ctx context.Context, age time.Duration) (dropped int, err error) {
 	store, err := b.images(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := store.Delete(ctx, digest); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
-		return apiError("remove image", digest, err)
+	infos, err := store.List(ctx)
+	if errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return 0, nil
 	}
-	return nil
+	if err != nil {
+		return 0, apiError("list images", "", err)
+	}
+	// Read after the list: what was stored for a version that is published by now
+	// is named by it, and what isn't yet is young.
+	r := newRegistry()
+	if err := r.read(ctx, b); err != nil {
+		return 0, err
+	}
+	used := make(map[string]bool, len(r.deployed))
+	for _, f := range r.deployed {
+		used[f.Image] = true
+	}
+	for _, info := range infos {
+		if used[info.Name] || time.Since(info.ModTime) < age {
+			continue
+		}
+		if err := store.Delete(ctx, info.Name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+			return dropped, apiError("remove image", info.Name, err)
+		}
+		dropped++
+	}
+	return dropped, nil
 }

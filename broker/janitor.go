@@ -30,7 +30,8 @@ type JanitorConfig struct {
 // A Janitor purges settled calls from the calls streams: those up to the ack
 // floor of the pool's consumer, never anything above it. It keeps the newest
 // call of each stream, so that a file store doesn't give up and recreate its
-// block each time it drains. Several janitors at once do no harm.
+// block each time it drains. Once an hour it removes the images of functions that
+// no version names any more. Several janitors at once do no harm.
 type Janitor struct {
 	b   *Broker
 	cfg JanitorConfig
@@ -54,6 +55,8 @@ func (b *Broker) NewJanitor(cfg JanitorConfig) *Janitor {
 func (j *Janitor) Run(ctx context.Context) error {
 	tick := time.NewTicker(j.cfg.Every)
 	defer tick.Stop()
+	images := time.NewTicker(imageUnusedFor)
+	defer images.Stop()
 	for {
 		if err := j.sweep(ctx); err != nil && ctx.Err() == nil {
 			j.b.observe.catchUpFailed("settled calls", err) // the next round tries again
@@ -62,6 +65,10 @@ func (j *Janitor) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-images.C:
+			if _, err := j.b.DropImages(ctx, imageUnusedFor); err != nil && ctx.Err() == nil {
+				j.b.observe.catchUpFailed("unused images", err)
+			}
 		}
 	}
 }

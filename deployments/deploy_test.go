@@ -321,8 +321,14 @@ func TestADamagedImageIsPulledAgain(t *testing.T) {
 	}
 	_, err = newShelf(s.b, t.TempDir()).path(t.Context(), &f)
 	wantKind(t, err, wire.KindInvalid, "something else")
-	if err := s.b.DropImage(t.Context(), f.Image); err != nil {
+	if n, err := s.b.DropImages(t.Context(), 0); n != 0 || err != nil {
+		t.Fatalf("dropped %d images that are in use, %v", n, err)
+	}
+	if err := s.b.RemoveFunction(t.Context(), "f"); err != nil {
 		t.Fatal(err)
+	}
+	if n, err := s.b.DropImages(t.Context(), 0); n != 1 || err != nil {
+		t.Fatalf("dropped %d images, %v; want the one that nothing names", n, err)
 	}
 	_, err = newShelf(s.b, t.TempDir()).path(t.Context(), &f)
 	wantKind(t, err, wire.KindUnknown, "deploy the function again")
@@ -423,5 +429,31 @@ func eventually(t *testing.T, what string, is func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 20 s: %s", what)
 		}
+	}
+}
+
+func TestOldVersionsAreForgottenButThoseThatDAGsPin(t *testing.T) {
+	s := newBench(t, 0) // nobody loads them
+	publish := func() {
+		t.Helper()
+		if _, err := s.b.PublishFunction(t.Context(), wire.Function{Name: "f", Image: "x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		publish()
+	}
+	if err := s.b.ApplyDAG(t.Context(), broker.DAGRecord{Name: "d", Version: "1", Spec: []byte(`{}`), Functions: []string{"f@2"}}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.b.ApplyDAG(t.Context(), broker.DAGRecord{Name: "d", Version: "2", Spec: []byte(`{}`), Functions: []string{"f@4"}})
+	wantKind(t, err, wire.KindUnknown, "no version 4")
+	wantKind(t, s.b.RemoveFunction(t.Context(), "f"), wire.KindConflict, "DAG d")
+	for range 110 {
+		publish()
+	}
+	versions, err := s.b.FunctionVersions(t.Context(), "f")
+	if err != nil || len(versions) != 101 || versions[0].Version != 2 || versions[1].Version != 14 || versions[100].Version != 113 {
+		t.Errorf("%d versions, %v", len(versions), err)
 	}
 }

@@ -53,10 +53,10 @@ const (
 )
 
 // Deployed says whether the function came as an image, and not with a worker.
-func (f *Function) Deployed() bool { return f.Image != "" }
+func (f Function) Deployed() bool { return f.Image != "" }
 
 // ID names this very version of a function that was deployed: <name>@<version>.
-func (f *Function) ID() string { return f.Name + "@" + strconv.Itoa(f.Version) }
+func (f Function) ID() string { return f.Name + "@" + strconv.Itoa(f.Version) }
 
 // SplitID takes apart the name of a function that may pin a version, as nodes of
 // DAGs do: "square@3" is version 3 of square, "square" has version 0. ok is false
