@@ -13,7 +13,8 @@
 // The host's refill sets the counter anew, and so meters; or it panics, and so
 // ends the guest. What lies between two looks at the counter is bounded by the
 // size of a function: a function that neither loops nor calls isn't counted in
-// itself but where it is called.
+// itself but where it is called. What fills or copies memory or tables costs a unit
+// for each eight bytes or entries, before it is done.
 package fuel
 
 import (
@@ -88,13 +89,14 @@ type module struct {
 // A function is one that the module defines.
 type function struct {
 	locals, code reader // where they are
-	own          int    // local that is free for our use
+	own          int    // local that is free for our use; so is the next, if there is bulk
 	size         uint64 // in instructions, without loops
 	calls, loops bool
+	bulk         bool // it fills or copies, which is counted by how much
 }
 
 // free says that the function isn't counted in itself, but where it is called.
-func (f *function) free() bool { return !f.calls && !f.loops }
+func (f *function) free() bool { return !f.calls && !f.loops && !f.bulk }
 
 func split(b []byte) *module {
 	r := &reader{b: b}
@@ -211,6 +213,8 @@ func surveyFunction(body *reader, params int) function {
 			}
 		case opCall, opCallIndirect, opReturnCall, opReturnCallIndirect:
 			f.calls = true
+		case opMisc:
+			f.bulk = f.bulk || in.bulk
 		}
 		if depth == 0 && code.left() > 0 {
 			code.fail("code after a function's end")

@@ -122,6 +122,7 @@ const (
 	opReturnCall         = 0x12
 	opReturnCallIndirect = 0x13
 	opRefFunc            = 0xd2
+	opMisc               = 0xfc
 )
 
 // An instruction is one of a function's or constant expression's.
@@ -129,6 +130,7 @@ type instruction struct {
 	op    byte
 	raw   []byte // with what follows the opcode
 	index uint64 // of call, return_call and ref.func: the function
+	bulk  bool   // the last operand says how much of a memory or table it changes
 }
 
 func (r *reader) instruction() (in instruction) {
@@ -162,8 +164,8 @@ func (r *reader) instruction() (in instruction) {
 		r.bytes(8)
 	case op == 0xd0:
 		r.byte()
-	case op == 0xfc:
-		r.bulk()
+	case op == opMisc:
+		in.bulk = r.bulk()
 	case op == 0xfd:
 		r.vector()
 	case op <= 0x01, op == 0x05, op == opEnd, op == 0x0f, op == 0x1a, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
@@ -180,17 +182,25 @@ func (r *reader) memarg() {
 	r.uleb()
 }
 
-// bulk reads over an instruction with the prefix 0xfc.
-func (r *reader) bulk() {
+// bulk reads over an instruction with the prefix 0xfc, and says whether it is one
+// whose last operand is a length.
+func (r *reader) bulk() bool {
 	switch op := r.uleb(); op {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating conversions
-	case 9, 11, 13, 15, 16, 17: // of one memory, table or segment
+		return false
+	case 9, 13, 16: // drop a segment; the size of a table
 		r.uleb()
-	case 8, 10, 12, 14: // of two
+		return false
+	case 11, 15, 17: // memory.fill, table.grow, table.fill
+		r.uleb()
+		return true
+	case 8, 10, 12, 14: // init and copy, of two memories, tables or segments
 		r.uleb()
 		r.uleb()
+		return true
 	default:
 		r.fail("the unknown instruction 0xfc %d", op)
+		return false
 	}
 }
 

@@ -182,7 +182,7 @@ func (m *module) function(out []byte, f *function) []byte {
 	if f.free() {
 		out = append(out, locals.rest()...)
 	} else {
-		out = append(out, added(&locals, []byte{1, 0x7e})...) // one i64 more
+		out = append(out, m.locals(&locals, f)...)
 		costs = m.costs(f)
 	}
 	if f.calls {
@@ -191,6 +191,9 @@ func (m *module) function(out []byte, f *function) []byte {
 	loop := 0
 	for code := f.code; code.left() > 0; {
 		in := code.instruction()
+		if in.bulk {
+			out = m.lookAtLength(out, f.own)
+		}
 		out = m.copied(out, in)
 		if in.op == opLoop {
 			loop++
@@ -198,6 +201,16 @@ func (m *module) function(out []byte, f *function) []byte {
 		}
 	}
 	return out
+}
+
+// locals returns the function's, and after them those of our own: an i64, and an
+// i32 where there is bulk.
+func (m *module) locals(r *reader, f *function) []byte {
+	if !f.bulk {
+		return added(r, []byte{1, 0x7e})
+	}
+	n := r.count()
+	return append(append(uleb(nil, uint64(n)+2), r.rest()...), 1, 0x7e, 1, 0x7f) //nolint:gosec // a length
 }
 
 // costs returns what the function and each of its loops, in order, execute at
@@ -237,14 +250,29 @@ func (m *module) costs(f *function) []uint64 {
 
 // look takes a cost from the counter, and asks for more if that was too much.
 func (m *module) look(out []byte, local int, cost uint64) []byte {
-	out = uleb(append(out, 0x23), m.globals)                            // global.get
-	out = append(sleb(append(out, 0x42), int64(cost)), 0x7d)            // i64.const, i64.sub //nolint:gosec // small
-	out = uleb(append(out, 0x22), uint64(local))                        // local.tee //nolint:gosec // an index
-	out = uleb(append(out, 0x24), m.globals)                            // global.set
-	out = append(uleb(append(out, 0x20), uint64(local)), 0x42, 0, 0x53) // local.get, i64.const 0, i64.lt_s //nolint:gosec // an index
-	out = append(out, opIf, 0x40)
-	out = uleb(append(out, opCall), m.imported)
-	return append(out, opEnd)
+	out = uleb(append(out, 0x23), m.globals)   // global.get
+	out = sleb(append(out, 0x42), int64(cost)) //nolint:gosec // i64.const; the size of a function
+	return m.lookFor(append(out, 0x7d), local) // i64.sub
+}
+
+// lookAtLength takes what an instruction costs whose length is on the stack, an
+// eighth of that.
+func (m *module) lookAtLength(out []byte, local int) []byte {
+	length := uint64(local) + 1                                     //nolint:gosec // an index
+	out = uleb(append(out, 0x22), length)                           // local.tee
+	out = uleb(append(out, 0x23), m.globals)                        // global.get
+	out = uleb(append(out, 0x20), length)                           // local.get
+	return m.lookFor(append(out, 0xad, 0x42, 3, 0x88, 0x7d), local) // i64.extend_i32_u, i64.const 3, i64.shr_u, i64.sub
+}
+
+// lookFor stores the counter, which is on the stack, and asks for more if it is
+// below zero.
+func (m *module) lookFor(out []byte, local int) []byte {
+	out = uleb(append(out, 0x22), uint64(local))                //nolint:gosec // local.tee; an index
+	out = uleb(append(out, 0x24), m.globals)                    // global.set
+	out = uleb(append(out, 0x20), uint64(local))                //nolint:gosec // local.get; an index
+	out = append(out, 0x42, 0, 0x53, opIf, 0x40)                // i64.const 0, i64.lt_s, if
+	return append(uleb(append(out, opCall), m.imported), opEnd) // call, end
 }
 
 // custom copies a custom section. The names of functions move with them: they are
