@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,6 +16,9 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/deployments"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime/python"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime/wasm"
 )
 
 // DeployedPool is the pool that functions are deployed to unless another is named.
@@ -197,10 +201,24 @@ func ReadImage(path string) ([]byte, error) {
 }
 
 // Deployed has the worker serve what is deployed to its pool, by default
-// DeployedPool, instead of functions of its own. dir is where it keeps images;
-// workers on one machine may share it. Python functions need python3 on the PATH.
+// DeployedPool, instead of functions of its own. dir is where it keeps images and
+// what they were compiled to; workers on one machine may share it, and nobody else
+// should be able to write to it. Python functions need python3 on the PATH.
 func Deployed(dir string) WorkerOption {
 	return func(c *deployments.WorkerConfig) {
 		c.Library = &deployments.LibraryConfig{Dir: dir}
 	}
+}
+
+// serveDeployed runs a worker with the runtimes that it needs.
+func serveDeployed(ctx context.Context, b *broker.Broker, cfg deployments.WorkerConfig) (err error) {
+	modules, err := wasm.New(wasm.Config{Cache: filepath.Join(cfg.Library.Dir, "compiled")})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, modules.Close()) }()
+	library := *cfg.Library
+	library.Runtimes = map[string]runtime.Runtime{Wasm: modules, Python: python.New(python.Config{})}
+	cfg.Library = &library
+	return deployments.RunWorker(ctx, b, cfg)
 }

@@ -64,6 +64,9 @@ func NewWorker(c *Client, opts ...WorkerOption) *Worker {
 // a function can't be registered: a bad name, a name that belongs to another
 // pool, or a pool that has functions which this worker doesn't serve.
 func (w *Worker) Serve(ctx context.Context) error {
+	if w.cfg.Library != nil {
+		return serveDeployed(ctx, w.client.broker, w.cfg)
+	}
 	return deployments.RunWorker(ctx, w.client.broker, w.cfg)
 }
 

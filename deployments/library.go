@@ -38,6 +38,7 @@ type library struct {
 	catalogue *broker.Catalogue
 	worker    *workers.Worker // set before the catalogue runs
 	shelf     *shelf
+	news      chan<- struct{} // told when the worker serves other functions
 
 	mu       sync.Mutex // guards what follows
 	programs map[programKey]*program
@@ -62,12 +63,12 @@ const (
 	sweepEach = 10 * time.Second
 )
 
-func newLibrary(b *broker.Broker, catalogue *broker.Catalogue, pool string, cfg LibraryConfig) *library {
+func newLibrary(b *broker.Broker, catalogue *broker.Catalogue, pool string, cfg LibraryConfig, news chan<- struct{}) *library {
 	if cfg.Idle <= 0 {
 		cfg.Idle = 10 * time.Minute
 	}
 	l := &library{
-		cfg: cfg, pool: pool, catalogue: catalogue, shelf: newShelf(b, cfg.Dir),
+		cfg: cfg, pool: pool, catalogue: catalogue, shelf: newShelf(b, cfg.Dir), news: news,
 		programs: make(map[programKey]*program), pinned: make(map[string]bool),
 	}
 	catalogue.Notify(l.changed)
@@ -93,6 +94,10 @@ func (l *library) changed(changes []broker.FunctionChange) {
 		l.mu.Unlock()
 	}
 	l.worker.Drop(gone...)
+	select {
+	case l.news <- struct{}{}:
+	default: // it is to be told already
+	}
 }
 
 // find returns the version that a name pins.

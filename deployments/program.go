@@ -20,7 +20,7 @@ type program struct {
 	library *library
 	spec    wire.Function // one of those that it is the code of
 
-	mu      sync.Mutex    // guards what follows
+	mu      sync.Mutex // guards what follows
 	loaded  runtime.Loaded
 	loading chan struct{} // closed when the load under way has ended
 	failed  error         // of the last load

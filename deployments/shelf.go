@@ -192,7 +192,7 @@ func unpackFile(f *zip.File, path string) (err error) {
 	if err != nil {
 		return badImage("%q can't be read: %v", f.Name, err)
 	}
-	defer in.Close()                                                          //nolint:errcheck // only read
+	defer in.Close()                                                        //nolint:errcheck // only read
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // as above
 	if err != nil {
 		return badImage("%q can't be written: %v", f.Name, err)

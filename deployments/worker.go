@@ -91,6 +91,7 @@ type parts struct {
 	puller    *broker.Puller
 	marks     *broker.Watermarks
 	source    string // the incarnation of the calls stream: see workers.Config
+	news      chan struct{} // that it serves other functions
 }
 
 func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, error) {
@@ -118,7 +119,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now()}
+	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now(), news: make(chan struct{}, 1)}
 	p.catalogue = b.NewCatalogue()
 	p.marks, p.source = marks, source
 	p.stores = newStores(b, marks, p.id, cfg.CacheBytes)
@@ -132,7 +133,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	if cfg.Library != nil {
 		conf.Output = p.output
-		p.library = newLibrary(b, p.catalogue, cfg.Pool, *cfg.Library)
+		p.library = newLibrary(b, p.catalogue, cfg.Pool, *cfg.Library, p.news)
 		conf.Find = p.library.find
 	}
 	p.worker = workers.New(conf, p.stores, b, b, graphs{engine, p.catalogue, cfg.Pool}, events{b})
@@ -259,13 +260,14 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Slots: p.cfg.Slots, Started: p.began, Deploys: p.library != nil}
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
-	for beat := 0; ; beat++ {
+	for beat, told := 0, time.Time{}; ; beat++ {
 		numbers := p.numbers(&info)
 		// A worker that can't be heard is not stopped by that: calls are what counts.
 		if err := p.b.PublishStats(p.id, numbers); err != nil && p.cfg.Log != nil {
 			p.cfg.Log.WithError(err).Debug("could not publish stats")
 		}
-		if beat%3 == 0 {
+		if time.Since(told) >= broker.MemberTTL/3-announceEvery/2 {
+			told = time.Now()
 			if err := p.b.Announce(ctx, info); err != nil && ctx.Err() == nil && p.cfg.Log != nil {
 				p.cfg.Log.WithError(err).Debug("could not announce the worker")
 			}
@@ -279,6 +281,8 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 		select {
 		case <-ctx.Done():
 			return p.b.Retire(context.WithoutCancel(ctx), p.id)
+		case <-p.news:
+			told = time.Time{}
 		case <-tick.C:
 		}
 	}

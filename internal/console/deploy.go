@@ -50,6 +50,8 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 			}
 			d.Name, d.Memory = args[0], int64(memory)
 			began := time.Now()
+			slow := time.AfterFunc(2*time.Second, func() { c.notef("The workers compile %s; a large module takes some seconds.", d.Name) })
+			defer slow.Stop()
 			f, err := client.Deploy(ctx, d)
 			if err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
+	"github.com/cloudburst-nats/cloudburst/internal/httpapi"
 )
 
 // embedded is the server inside the process, as flags say it.
@@ -161,7 +162,7 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 			return err
 		}
 	}
-	if err := c.serveHTTP(parts, &s, client, log); err != nil {
+	if err := c.serveHTTP(ctx, parts, &s, client, log); err != nil {
 		return err
 	}
 	c.announce(s, node.URL(), where)
@@ -201,7 +202,17 @@ func (c *console) startNode(ctx context.Context, e embedded, log *logrus.Entry) 
 }
 
 // serveHTTP opens the HTTP gateway, if one was asked for.
-func (c *console) serveHTTP(_ *parts, _ *served, _ *cloudburst.Client, _ *logrus.Entry) error {
+func (c *console) serveHTTP(ctx context.Context, parts *parts, s *served, client *cloudburst.Client, log *logrus.Entry) error {
+	if s.http == "" {
+		return nil
+	}
+	ln, err := httpapi.Listen(ctx, s.http, s.allowRemote)
+	if err != nil {
+		return err
+	}
+	s.http = ln.Addr().String()
+	gateway := httpapi.New(client, httpapi.Config{Log: log})
+	parts.start(func(ctx context.Context) error { return gateway.Serve(ctx, ln) })
 	return nil
 }
 

@@ -1,13 +1,12 @@
 package console
 
 import (
-	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // topology is how streams are made, as flags say it. Whatever may make a stream
@@ -49,16 +48,10 @@ func (b *bytesFlag) Type() string { return "size" }
 
 // Set reads a number such as 1048576, 1MiB, 1.5GiB or 1MB.
 func (b *bytesFlag) Set(text string) error {
-	number := strings.TrimRight(text, "KMGTiBkmgtb ")
-	unit := strings.ToLower(strings.TrimSpace(text[len(number):]))
-	n, err := strconv.ParseFloat(number, 64)
-	factor, known := map[string]float64{
-		"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30, "t": 1 << 40, "tib": 1 << 40,
-		"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
-	}[unit]
-	if err != nil || !known || !(n*factor >= 1 && n*factor < 1<<62) {
-		return fmt.Errorf("not a size: %q; it looks like 1048576, 512MiB or 1.5GiB", text)
+	n, err := wire.ParseSize(text)
+	if err != nil {
+		return err
 	}
-	*b = bytesFlag(n * factor)
+	*b = bytesFlag(n)
 	return nil
 }

@@ -1,0 +1,187 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// A function is a function as callers get it.
+type function struct {
+	Name          string     `json:"name"`
+	Version       int        `json:"version,omitempty"`
+	Pool          string     `json:"pool"`
+	Runtime       string     `json:"runtime"`
+	Entry         string     `json:"entry,omitempty"`
+	About         string     `json:"about,omitempty"`
+	Level         string     `json:"level,omitempty"`
+	Transactional bool       `json:"transactional"`
+	TimeoutMS     float64    `json:"timeout_ms"`
+	BackoffMS     float64    `json:"backoff_ms"`
+	Attempts      int        `json:"attempts"`
+	Memory        int64      `json:"memory,omitempty"`
+	Concurrency   int        `json:"concurrency,omitempty"`
+	Image         string     `json:"image,omitempty"`
+	Size          int64      `json:"size,omitempty"`
+	Registered    time.Time  `json:"registered"`
+	Versions      []function `json:"versions,omitempty"`
+}
+
+func functionOf(f cloudburst.Function) function {
+	l := f.Limits()
+	return function{
+		Name: f.Name, Version: f.Version, Pool: f.Pool, Runtime: f.Runtime, Entry: f.Entry, About: f.About, Level: f.Level,
+		Transactional: f.Transactional, TimeoutMS: ms(l.Timeout), BackoffMS: ms(l.Backoff), Attempts: l.Attempts,
+		Memory: f.Memory, Concurrency: f.Concurrency, Image: f.Image, Size: f.Size, Registered: f.Registered,
+	}
+}
+
+func (s *Server) listFunctions(w http.ResponseWriter, r *http.Request) error {
+	fns, err := s.client.Functions(r.Context())
+	if err != nil {
+		return err
+	}
+	shown := make([]function, len(fns))
+	for i, f := range fns {
+		shown[i] = functionOf(f)
+	}
+	return writeJSON(w, http.StatusOK, map[string][]function{"functions": shown})
+}
+
+func (s *Server) showFunction(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	f, err := s.client.Function(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	versions, err := s.client.Versions(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	shown := functionOf(f)
+	for _, v := range versions {
+		shown.Versions = append(shown.Versions, functionOf(v))
+	}
+	return writeJSON(w, http.StatusOK, shown)
+}
+
+// deploy takes the body as the image of a new version: PUT /v1/fn/{name}.
+func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
+	d, err := deployment(r.PathValue("name"), r.URL.Query())
+	if err != nil {
+		return err
+	}
+	if d.Image, err = s.read(w, r, broker.MaxImage); err != nil {
+		return err
+	}
+	f, err := s.client.Deploy(r.Context(), d)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, functionOf(f))
+}
+
+// deployment reads what the query says of a version. A parameter that isn't known
+// is an error: it would be a limit that nobody keeps.
+func deployment(name string, q url.Values) (cloudburst.Deployment, error) {
+	d := cloudburst.Deployment{Name: name}
+	number := func(into *int) func(string) error {
+		return func(text string) (err error) {
+			*into, err = strconv.Atoi(text)
+			return err
+		}
+	}
+	duration := func(into *time.Duration) func(string) error {
+		return func(text string) (err error) {
+			*into, err = time.ParseDuration(text)
+			return err
+		}
+	}
+	text := func(into *string) func(string) error {
+		return func(text string) error { *into = text; return nil }
+	}
+	known := map[string]func(string) error{
+		"runtime": text(&d.Runtime), "entry": text(&d.Entry), "pool": text(&d.Pool), "level": text(&d.Level), "about": text(&d.About),
+		"check": text(&d.Check), "want": text(&d.Want), "timeout": duration(&d.Timeout), "backoff": duration(&d.Backoff),
+		"attempts": number(&d.Attempts), "concurrency": number(&d.Concurrency),
+		"memory":        func(text string) (err error) { d.Memory, err = wire.ParseSize(text); return err },
+		"transactional": func(text string) (err error) { d.Transactional, err = strconv.ParseBool(text); return err },
+	}
+	for key := range q {
+		read, ok := known[key]
+		if !ok {
+			return d, &wire.Error{Op: "deploy", Name: key, Kind: wire.KindBadArgument, Msg: "there is no such parameter"}
+		}
+		if err := read(q.Get(key)); err != nil {
+			return d, &wire.Error{Op: "deploy", Name: key, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("it can't be %q: %v", q.Get(key), err), Err: err}
+		}
+	}
+	return d, nil
+}
+
+func (s *Server) removeFunction(w http.ResponseWriter, r *http.Request) error {
+	if err := s.client.RemoveFunction(r.Context(), r.PathValue("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) rollBack(w http.ResponseWriter, r *http.Request) error {
+	to := 0
+	if text := r.URL.Query().Get("to"); text != "" {
+		var err error
+		if to, err = strconv.Atoi(text); err != nil || to < 1 {
+			return &wire.Error{Op: "roll back", Name: "to", Kind: wire.KindBadArgument, Msg: "a version is a number from 1 on"}
+		}
+	}
+	f, err := s.client.Rollback(r.Context(), r.PathValue("name"), to)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, functionOf(f))
+}
+
+// logs sends a function's log, a JSON object a line.
+func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	filter := cloudburst.LogFilter{Function: r.PathValue("name"), Run: wire.RunID(q.Get("run")), Last: 100, Follow: q.Has("follow")}
+	if text := q.Get("last"); text != "" {
+		var err error
+		if filter.Last, err = strconv.Atoi(text); err != nil || filter.Last < 0 {
+			return &wire.Error{Op: "read logs", Name: "last", Kind: wire.KindBadArgument, Msg: "a number of lines; 0 is all"}
+		}
+	}
+	if _, err := s.client.Function(r.Context(), filter.Function); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	go func() { // ends with the request, or has it end with the server
+		select {
+		case <-ending(r):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	flush := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	return s.client.Logs(ctx, filter, func(l cloudburst.LogLine) error {
+		if err := enc.Encode(l); err != nil {
+			return err
+		}
+		if filter.Follow {
+			return flush.Flush()
+		}
+		return nil
+	})
+}

@@ -1,0 +1,292 @@
+// Package httpapi is the platform by HTTP: calls, runs, functions, DAGs and
+// state, as openapi.json describes them and /v1/openapi.json shows.
+//
+// It holds nothing and decides nothing: a request becomes what the client
+// library does, and its result, or its error with a code, a message and a hint,
+// the response. A call is stored before it is acknowledged and runs whatever
+// happens to the connection.
+//
+// There is no authentication: whoever reaches the port may do anything. So it
+// listens on this machine only unless told otherwise, and then refuses what a web
+// page elsewhere could have a browser here send: requests of another origin, and
+// requests by a name that isn't this machine's (DNS rebinding).
+package httpapi
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// Config bounds what requests may take. The zero value works.
+type Config struct {
+	// MaxBody is the largest argument or value, in bytes. Default 64 MiB, which is
+	// what the platform takes; images of functions may be four times as large.
+	MaxBody int64
+	// MaxWait is the longest that a request may wait for a result. Default 10 min.
+	MaxWait time.Duration
+	// MaxConcurrent is how many requests are served at once; more are refused with
+	// status 503. Default 1024.
+	MaxConcurrent int
+	// Log is told of handlers that fail. Nil is silent.
+	Log *logrus.Entry
+}
+
+// A Server answers HTTP requests.
+type Server struct {
+	client *cloudburst.Client
+	cfg    Config
+	mux    *http.ServeMux
+	slots  chan struct{}
+	local  bool // it listens on this machine only
+	origin *http.CrossOriginProtection
+}
+
+var _ http.Handler = (*Server)(nil)
+
+// New returns a server of a platform. It listens nowhere until Serve.
+func New(client *cloudburst.Client, cfg Config) *Server {
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = 64 << 20
+	}
+	if cfg.MaxWait <= 0 {
+		cfg.MaxWait = 10 * time.Minute
+	}
+	if cfg.MaxConcurrent <= 0 {
+		cfg.MaxConcurrent = 1024
+	}
+	s := &Server{client: client, cfg: cfg, mux: http.NewServeMux(), slots: make(chan struct{}, cfg.MaxConcurrent), origin: http.NewCrossOriginProtection()}
+	for pattern, handle := range s.routes() {
+		s.mux.HandleFunc(pattern, s.handler(handle))
+	}
+	return s
+}
+
+// A handler answers a request, or returns what went wrong.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+func (s *Server) routes() map[string]handler {
+	return map[string]handler{
+		"POST /v1/fn/{name}":          s.call,
+		"GET /v1/fn":                  s.listFunctions,
+		"GET /v1/fn/{name}":           s.showFunction,
+		"PUT /v1/fn/{name}":           s.deploy,
+		"DELETE /v1/fn/{name}":        s.removeFunction,
+		"POST /v1/fn/{name}/rollback": s.rollBack,
+		"GET /v1/fn/{name}/logs":      s.logs,
+		"GET /v1/runs/{run...}":       s.showRun,
+		"DELETE /v1/runs/{run...}":    s.cancelRun,
+		"GET /v1/dags":                s.listDAGs,
+		"GET /v1/dags/{name}":         s.showDAG,
+		"PUT /v1/dags/{name}":         s.applyDAG,
+		"POST /v1/dags/{name}":        s.call,
+		"DELETE /v1/dags/{name}":      s.removeDAG,
+		"GET /v1/kv/{ns}/{key...}":    s.getKey,
+		"PUT /v1/kv/{ns}/{key...}":    s.putKey,
+		"DELETE /v1/kv/{ns}/{key...}": s.deleteKey,
+		"GET /healthz":                s.healthy,
+		"GET /readyz":                 s.ready,
+		"GET /v1/openapi.json":        describe,
+	}
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.admit(r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		s.fail(w, r, &wire.Error{Op: "serve", Kind: wire.KindBusy, Msg: fmt.Sprintf("%d requests are being served, which is the most", s.cfg.MaxConcurrent)})
+		return
+	}
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		s.noRoute(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// noRoute says in JSON what the multiplexer would say in text.
+func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
+	probe := &probe{header: make(http.Header)}
+	s.mux.ServeHTTP(probe, r)
+	if allow := probe.header.Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+		writeError(w, http.StatusMethodNotAllowed, body{Code: "method_not_allowed", Message: r.Method + " is not for " + r.URL.Path, Hint: "there are " + allow})
+		return
+	}
+	writeError(w, http.StatusNotFound, body{Code: "no_route", Message: "there is nothing at " + r.URL.Path, Hint: "GET /v1/openapi.json lists what there is"})
+}
+
+// A probe takes the header of a response, and nothing else.
+type probe struct{ header http.Header }
+
+func (p *probe) Header() http.Header         { return p.header }
+func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *probe) WriteHeader(int)             {}
+
+// admit refuses what a page elsewhere could have a browser here send.
+func (s *Server) admit(r *http.Request) error {
+	if s.local && !localName(r.Host) {
+		return &forbidden{"the host " + r.Host + " is not this machine's: use 127.0.0.1 or localhost"}
+	}
+	if err := s.origin.Check(r); err != nil {
+		return &forbidden{"a page of another origin: " + err.Error()}
+	}
+	return nil
+}
+
+type forbidden struct{ msg string }
+
+func (f *forbidden) Error() string { return f.msg }
+
+func localName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// handler answers with the error that handle returns; a panic is one too.
+func (s *Server) handler(handle handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler { //nolint:errorlint,err113 // this very value, as the package says
+					panic(p)
+				}
+				if s.cfg.Log != nil {
+					s.cfg.Log.WithField("path", r.URL.Path).Errorf("HTTP handler panicked: %v\n%s", p, debug.Stack())
+				}
+				writeError(w, http.StatusInternalServerError, body{Code: "internal", Message: "the gateway failed", Hint: "this is a defect: the server's log has more"})
+			}
+		}()
+		if err := handle(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+// Listen listens for Serve. ":8080" and "8080" are this machine only; an address
+// that other machines reach needs remote, since there is no authentication.
+func Listen(ctx context.Context, addr string, remote bool) (net.Listener, error) {
+	bad := func(msg string) error {
+		return &wire.Error{Op: "listen for HTTP", Name: addr, Kind: wire.KindBadArgument, Msg: msg}
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		host, port = "", addr
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return nil, bad("it has to look like :8080 or 127.0.0.1:8080")
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	if !localName(host) && !remote {
+		return nil, bad("other machines reach this address, and there is no authentication: listen on 127.0.0.1, or allow remote access where the network itself is protected")
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, bad(err.Error())
+	}
+	return ln, nil
+}
+
+const (
+	headerWithin = 10 * time.Second // of a request
+	idleFor      = 2 * time.Minute  // a connection
+	endWithin    = 30 * time.Second // requests, when the server ends
+)
+
+// Serve answers until ctx ends, and then what is under way, for half a minute at
+// most. It closes the listener.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.local = localName(ln.Addr().String())
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	server := &http.Server{
+		Handler: s, ReadHeaderTimeout: headerWithin, IdleTimeout: idleFor,
+		BaseContext: func(net.Listener) context.Context { return context.WithValue(following, endingKey{}, ctx.Done()) },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ln) }()
+	defer stop()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWithin)
+	defer cancel()
+	err := server.Shutdown(within)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
+	<-ended
+	return err
+}
+
+// endingKey is where a request's context has the channel that is closed when the
+// server ends: what would go on for ever ends then.
+type endingKey struct{}
+
+func ending(r *http.Request) <-chan struct{} {
+	done, _ := r.Context().Value(endingKey{}).(<-chan struct{})
+	return done
+}
+
+//go:embed openapi.json
+var description []byte
+
+func describe(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	_, err := w.Write(description)
+	return err
+}
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// ready says whether the platform behind can be reached.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := s.client.Broker().Workers(ctx); err != nil {
+		return &wire.Error{Op: "reach the platform", Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
+	}
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, err = w.Write(append(text, '\n'))
+	return ignoreGone(err)
+}
+
+// ignoreGone drops the error of a caller that has gone: there is nobody to tell.
+func ignoreGone(error) error { return nil }

@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// place returns the namespace and key that a request names.
+func (s *Server) place(r *http.Request) (*cloudburst.State, string, error) {
+	ns, key := r.PathValue("ns"), r.PathValue("key")
+	if err := wire.CheckName("namespace", ns); err != nil {
+		return nil, "", err
+	}
+	if key == "" {
+		return nil, "", &wire.Error{Op: "read request", Kind: wire.KindBadName, Msg: "a key is missing: /v1/kv/NAMESPACE/KEY"}
+	}
+	return s.client.State().In(ns), key, nil
+}
+
+func (s *Server) getKey(w http.ResponseWriter, r *http.Request) error {
+	state, key, err := s.place(r)
+	if err != nil {
+		return err
+	}
+	v, found, err := state.Get(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return &wire.Error{Op: "get", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no key %q in %s", key, r.PathValue("ns"))}
+	}
+	return writeValue(w, v)
+}
+
+func (s *Server) putKey(w http.ResponseWriter, r *http.Request) error {
+	state, key, err := s.place(r)
+	if err != nil {
+		return err
+	}
+	v, err := s.value(w, r)
+	if err != nil {
+		return err
+	}
+	if v.IsJSON() && !json.Valid(v.Body) {
+		return &wire.Error{Op: "put", Name: key, Kind: wire.KindBadArgument, Msg: "the body is not valid JSON: send it with the Content-Type that it has"}
+	}
+	if err := state.Put(r.Context(), key, v); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request) error {
+	state, key, err := s.place(r)
+	if err != nil {
+		return err
+	}
+	if err := state.Delete(r.Context(), key); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// A dag is a DAG as callers get it.
+type dag struct {
+	Name    string          `json:"name"`
+	Version string          `json:"version"`
+	Pool    string          `json:"pool"`
+	Graph   json.RawMessage `json:"graph"`
+	Applied time.Time       `json:"applied"`
+}
+
+func dagOf(rec broker.DAGRecord) dag { return dag{rec.Name, rec.Version, rec.Pool, rec.Spec, rec.Applied} }
+
+func (s *Server) listDAGs(w http.ResponseWriter, r *http.Request) error {
+	recs, err := s.client.Broker().DAGs(r.Context())
+	if err != nil {
+		return err
+	}
+	shown := make([]dag, len(recs))
+	for i, rec := range recs {
+		shown[i] = dagOf(rec)
+	}
+	return writeJSON(w, http.StatusOK, map[string][]dag{"dags": shown})
+}
+
+func (s *Server) showDAG(w http.ResponseWriter, r *http.Request) error {
+	rec, err := s.client.Broker().DAG(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, dagOf(rec))
+}
+
+// graphAtMost is more than the largest graph that is valid takes.
+const graphAtMost = 16 << 20
+
+func (s *Server) applyDAG(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	text, err := s.read(w, r, graphAtMost)
+	if err != nil {
+		return err
+	}
+	g, err := cloudburst.ParseGraph(text)
+	if err != nil {
+		return err
+	}
+	switch g.Name {
+	case "":
+		g.Name = name
+	case name:
+	default:
+		return &wire.Error{Op: "apply dag", Name: g.Name, Kind: wire.KindBadArgument, Msg: "the graph bears another name than the address: " + name}
+	}
+	if err := s.client.ApplyDAG(r.Context(), g); err != nil {
+		return err
+	}
+	return s.showDAG(w, r)
+}
+
+func (s *Server) removeDAG(w http.ResponseWriter, r *http.Request) error {
+	if err := s.client.RemoveDAG(r.Context(), r.PathValue("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

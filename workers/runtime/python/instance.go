@@ -1,0 +1,247 @@
+package python
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime/guest"
+)
+
+// An instance is a process that runs one call at a time.
+type instance struct {
+	f        *function
+	user     identity
+	home     string
+	process  *os.Process
+	frames   frames
+	lifeline *os.File // the process ends when this is closed
+	out      output
+	since    time.Time // when it became idle; guarded by the function's mutex
+
+	ending sync.Once
+	ended  atomic.Bool   // it takes no more calls
+	gone   chan struct{} // closed when the process has been waited for
+	state  *os.ProcessState
+}
+
+// start starts a process and has it import the program. Its place is free again if
+// there is an error.
+func (f *function) start(ctx context.Context) (*instance, error) {
+	in, err := f.launch()
+	if err != nil {
+		return nil, err
+	}
+	ready, err := in.converse(ctx, &runtime.Call{Function: f.name}, in.frames.first)
+	if err == nil {
+		if len(ready.Body) > 0 {
+			f.runtime.unconfined.Do(func() {
+				f.runtime.cfg.Warn(string(ready.Body))
+			})
+		}
+		return in, nil
+	}
+	in.end()
+	var e *wire.Error
+	if errors.As(err, &e) && (e.Kind == wire.KindPanic || e.Kind == wire.KindInvalid) {
+		return nil, &wire.Error{Op: "import", Name: f.name, Kind: wire.KindInvalid, Msg: e.Msg, Stack: e.Stack}
+	}
+	return nil, err
+}
+
+// launch starts a process.
+func (f *function) launch() (_ *instance, err error) {
+	in := &instance{f: f, user: f.python.ids.take(), gone: make(chan struct{})}
+	var ours, theirs []*os.File
+	defer func() {
+		for _, file := range theirs {
+			_ = file.Close() //nolint:errcheck // the process has its own
+		}
+		if err == nil {
+			return
+		}
+		for _, file := range ours {
+			_ = file.Close() //nolint:errcheck // nothing was written
+		}
+		if in.home != "" {
+			remove(in.home)
+		}
+		f.python.ids.give(in.user)
+		var known *wire.Error
+		if !errors.As(err, &known) {
+			err = &wire.Error{Op: "start", Name: f.name, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
+		}
+	}()
+	if in.home, err = os.MkdirTemp(f.home, "instance-"); err != nil {
+		return nil, err
+	}
+	if in.user.switched {
+		if err := os.Chown(in.home, int(in.user.id), int(f.group.id)); err != nil {
+			return nil, err
+		}
+	}
+	conn, theirConn, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs = append(ours, conn), append(theirs, theirConn)
+	printed, print, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs = append(ours, printed), append(theirs, print)
+	theirLife, life, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs = append(ours, life), append(theirs, theirLife)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	theirs = append(theirs, null)
+	in.frames.conn, in.lifeline = conn, life
+	if err := in.out.open(printed); err != nil {
+		return nil, err
+	}
+	return in, in.exec([]*os.File{null, print, print, theirConn, theirLife})
+}
+
+// exec starts the process, unless the function was closed, and what waits for it.
+func (in *instance) exec(files []*os.File) (err error) {
+	f := in.f
+	f.mu.Lock()
+	closed := f.closed
+	if !closed {
+		f.running.Add(2) // before Close waits
+	}
+	f.mu.Unlock()
+	if closed {
+		return f.unloaded()
+	}
+	args, err := f.arguments()
+	if err == nil {
+		in.process, err = startProcess(args, in.home, environment(in.home), files, in.user, f.group)
+	}
+	if err != nil {
+		f.running.Add(-2)
+		return err
+	}
+	f.mu.Lock()
+	f.live[in] = struct{}{}
+	closed = f.closed
+	f.mu.Unlock()
+	go in.wait()
+	go func() {
+		defer f.running.Done()
+		in.out.run()
+	}()
+	if closed { // and didn't know of it
+		in.end()
+	}
+	return nil
+}
+
+// end kills the process, if it is still there, and takes it out of use.
+func (in *instance) end() {
+	in.ending.Do(func() {
+		in.ended.Store(true)
+		killGroup(in.process.Pid)
+		hangUp(in.frames.conn)
+	})
+}
+
+// wait waits for the process and clears up after it.
+func (in *instance) wait() {
+	f := in.f
+	defer f.running.Done()
+	in.state, _ = in.process.Wait() //nolint:errcheck // then nothing is known of its end
+	in.end()
+	killGroup(in.process.Pid) // what was started while it ended
+	f.python.ids.sweep(in.user)
+	in.out.close()
+	close(in.gone)
+	_ = errors.Join(in.frames.conn.Close(), in.lifeline.Close()) //nolint:errcheck // only our end is left
+	remove(in.home)
+	f.python.ids.give(in.user)
+	f.died(in)
+}
+
+// run runs a call.
+func (in *instance) run(ctx context.Context, call *runtime.Call) (wire.Value, error) {
+	return in.converse(ctx, call, func() error { return in.frames.invoke(call.Args) })
+}
+
+// converse has the process do what begin asks for, and answers its requests until it
+// is done. The instance has ended if the time was up or the process can't go on.
+func (in *instance) converse(ctx context.Context, call *runtime.Call, begin func() error) (wire.Value, error) {
+	in.out.begin(call.Log)
+	stop := context.AfterFunc(ctx, in.end)
+	host := guest.NewHost(ctx, call)
+	err := begin()
+	var value wire.Value
+	if err == nil {
+		value, err = in.frames.answer(host)
+	}
+	inTime := stop()
+	if broken := (*brokenError)(nil); errors.As(err, &broken) && inTime {
+		err = in.crashed(ctx, broken)
+	}
+	if failed := (*failedError)(nil); errors.As(err, &failed) {
+		if failed.last {
+			in.end()
+		}
+		err = host.Failure(failed.kind, failed.msg, failed.stack)
+	}
+	in.out.end()
+	if cause := context.Cause(ctx); cause != nil {
+		in.end() // also where the answer came at the last moment
+		return wire.Value{}, cause
+	}
+	return value, err
+}
+
+// crashed makes an error of a connection that broke: the process has ended, or what
+// it sent makes no sense.
+func (in *instance) crashed(ctx context.Context, broken *brokenError) error {
+	// A process that ends closes its connection first, and how it ended is known soon.
+	const soon = time.Second
+	how := ""
+	if broken.ended {
+		timer := time.NewTimer(soon)
+		defer timer.Stop()
+		select {
+		case <-in.gone:
+			how = exitOf(in.state)
+		case <-timer.C:
+			how = "closed its connection to the worker, and was ended"
+		case <-ctx.Done():
+		}
+	} else {
+		how = broken.what + ", and was ended"
+	}
+	in.end()
+	if in.f.isClosed() {
+		return in.f.unloaded()
+	}
+	if how == wasKilled {
+		how += ": it took more memory than the machine has, or somebody killed it"
+	}
+	in.out.end()
+	e := &wire.Error{Op: "run", Name: in.f.name, Kind: wire.KindPanic, Msg: "its process " + how}
+	if tail := in.out.last(); tail != "" {
+		// Of a fault in C code that is where Python was.
+		e.Stack = "the last it printed:\n" + strings.ReplaceAll(tail, filepath.Join(in.f.home, "code")+"/", "")
+	}
+	return e
+}
+
+// wasKilled is the end of a process that the kernel, or somebody else, has killed.
+const wasKilled = "was killed"

@@ -1,0 +1,213 @@
+// Package python runs functions that are Python programs.
+//
+// A program is a directory of Python files, its function one that takes the
+// platform, as cloudburst.py describes it, and the call's arguments:
+//
+//	def handler(cloudburst, a, b=1):
+//		return a + b
+//
+// A function runs in instances: processes of their own, started when calls ask for
+// them and kept for the next ones, each with one call at a time. What a program
+// keeps in its globals stays for later calls of the same instance.
+//
+//	starting ── imported ──► idle ⇄ in a call
+//	   │ fails                 │ idle for long   │ time is up, crash, MemoryError
+//	   └───────────────────────┴──────► ended ◄──┘
+//
+// An instance and the worker are connected by a socket, in frames: a little-endian
+// uint32 of length, then as many bytes, the first of which says what it is. Fields
+// are those of package guest.
+//
+//	worker    x  type body                call the function; the answer is R or E
+//	instance  R  type body                what it returned; or it is ready for calls
+//	instance  E  kind message stack last  how it failed; last isn't empty if it can't go on
+//	instance  …  a request of package guest, which the worker answers by a response
+//
+// What an instance prints comes by a pipe, line by line, and is the log of the call
+// in hand: all of it has been written when Invoke returns. What threads print that
+// a call has left behind is dropped while there is no call, and else is in the log
+// of a later one; so is what C code prints and doesn't flush. A line of more than
+// 64 KiB is several.
+//
+// # Protection
+//
+// Whatever a function does, it fails its own call only: a process that crashes, that
+// writes garbage to its connection or whose time is up is killed, with its process
+// group, and another one takes its place. It ends with the worker, too, even if that
+// is killed: see tether in shim.py.
+//
+// An instance has no environment but PATH, HOME, TMPDIR and a locale, and runs in a
+// directory of its own, which is removed when it ends. Its memory, the size of the
+// files it writes, and its open files are bounded. A worker that runs as root on Linux runs each
+// instance as a user that is nobody else, so that it can't read what only the
+// worker may, and can't signal other processes. Else an instance runs as the worker's
+// own user, and can do what that may. There is no protection from use of the
+// network, the disk or the processor beyond that.
+package python
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	stdruntime "runtime"
+	"sync"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+)
+
+// Config says how Python programs run. The zero value works.
+type Config struct {
+	// Interpreter is a Python of at least 3.8: a path, or a name to find in PATH.
+	// Default "python3".
+	Interpreter string
+	// Scratch is the directory that code and what it writes are kept in, each in
+	// directories of their own. Default os.TempDir.
+	Scratch string
+	// Memory bounds each instance of a program that doesn't say so itself, in
+	// bytes. Default 256 MiB, of which an interpreter takes ten; numpy takes 40 more.
+	Memory int64
+	// Concurrency is how many instances a program has at most that doesn't say so
+	// itself. Default twice as many as there are processors, and at least 4. An
+	// instance that isn't used takes some 10 MiB.
+	Concurrency int
+	// Idle is after how long without a call an instance is ended; one stays.
+	// Default 60 s. More means fewer cold starts, of some 50 ms.
+	Idle time.Duration
+	// Read are files and directories that functions may read beside the system's and
+	// Python's own, where they run as the worker's user.
+	Read []string
+	// Warn is told what protection can't be given on this machine. Nil drops it.
+	Warn func(text string)
+}
+
+// Validate returns all that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Memory != 0 && c.Memory < minMemory {
+		errs = append(errs, fmt.Errorf("memory of %d bytes: Python takes %d at least", c.Memory, int64(minMemory)))
+	}
+	if c.Concurrency < 0 {
+		errs = append(errs, fmt.Errorf("concurrency of %d", c.Concurrency))
+	}
+	if c.Idle < 0 {
+		errs = append(errs, fmt.Errorf("idle time of %v", c.Idle))
+	}
+	return errors.Join(errs...)
+}
+
+// minMemory is what an interpreter starts with, without any program.
+const minMemory = 32 << 20
+
+// A Runtime loads Python programs. It may be used concurrently.
+type Runtime struct {
+	cfg   Config
+	place chan struct{} // filled by who looks for the interpreter, and owns what follows
+	found *interpreter
+
+	unconfined sync.Once // the warning that instances aren't
+}
+
+var _ runtime.Runtime = (*Runtime)(nil)
+
+// New returns a Runtime. It looks for the interpreter when a program is loaded.
+func New(cfg Config) *Runtime {
+	cfg.Interpreter = cmp.Or(cfg.Interpreter, "python3")
+	cfg.Scratch = cmp.Or(cfg.Scratch, os.TempDir())
+	cfg.Memory = cmp.Or(cfg.Memory, 256<<20)
+	cfg.Concurrency = cmp.Or(cfg.Concurrency, max(4, 2*stdruntime.GOMAXPROCS(0)))
+	cfg.Idle = cmp.Or(cfg.Idle, time.Minute)
+	if cfg.Warn == nil {
+		cfg.Warn = func(string) {}
+	}
+	return &Runtime{cfg: cfg, place: make(chan struct{}, 1)}
+}
+
+//go:embed shim.py
+var shim []byte
+
+//go:embed cloudburst.py
+var library []byte
+
+// Load copies a program and starts its first instance. A program that can't be
+// imported, or hasn't the function, is an error of wire.KindInvalid with Python's
+// traceback; a machine without Python one of wire.KindUnavailable.
+func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, error) {
+	if err := r.cfg.Validate(); err != nil {
+		return nil, &wire.Error{Op: "load", Name: p.Function, Kind: wire.KindInvalid, Msg: err.Error(), Err: err}
+	}
+	memory, concurrency := cmp.Or(p.Memory, r.cfg.Memory), cmp.Or(p.Concurrency, r.cfg.Concurrency)
+	if memory < minMemory || concurrency < 1 {
+		return nil, &wire.Error{
+			Op: "load", Name: p.Function, Kind: wire.KindInvalid,
+			Msg: fmt.Sprintf("memory of %d bytes and concurrency of %d: %d and 1 at least", memory, concurrency, int64(minMemory)),
+		}
+	}
+	python, err := r.interpreter(ctx)
+	if err != nil {
+		return nil, &wire.Error{Op: "load", Name: p.Function, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
+	}
+	f := &function{
+		runtime: r, name: p.Function, python: python, entry: p.Entry, memory: memory, idleFor: r.cfg.Idle,
+		places: concurrency, live: make(map[*instance]struct{}),
+	}
+	if err = f.settle(r.cfg.Scratch, p.Path); err == nil {
+		err = f.first(ctx)
+	}
+	if err != nil {
+		_ = f.Close() //nolint:errcheck // it never fails
+		return nil, err
+	}
+	return f, nil
+}
+
+// settle puts all that instances need into a directory, which no other function's
+// instances can enter.
+func (f *function) settle(scratch, program string) (err error) {
+	f.group = f.python.ids.take()
+	if f.home, err = makeHome(scratch, f.group); err != nil {
+		return fmt.Errorf("load %q: %w", f.name, err)
+	}
+	if err := copyTree(filepath.Join(f.home, "code"), program); err != nil {
+		var invalid *wire.Error
+		if errors.As(err, &invalid) {
+			return err
+		}
+		return fmt.Errorf("load %q: copy program: %w", f.name, err)
+	}
+	for name, text := range map[string][]byte{"shim.py": shim, "cloudburst.py": library} {
+		if err := writeFile(filepath.Join(f.home, name), text, 0o644); err != nil {
+			return fmt.Errorf("load %q: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// settings are what an instance is told as it starts.
+type settings struct {
+	Entry     string   `json:"entry"`
+	Memory    int64    `json:"memory"`
+	Processes int      `json:"processes"` // 0 doesn't bound them
+	Alone     bool     `json:"alone"`     // nobody else runs as its user
+	Read      []string `json:"read"`
+}
+
+// arguments are an instance's command line.
+func (f *function) arguments() ([]string, error) {
+	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read}
+	if f.python.ids.alone() {
+		s.Processes, s.Alone = processesAtMost, true
+	}
+	text, err := json.Marshal(s)
+	return []string{f.python.path, "-I", filepath.Join(f.home, "shim.py"), filepath.Join(f.home, "code"), string(text)}, err
+}
+
+// processesAtMost bounds the processes and threads of an instance that has a user of
+// its own. Those of a user who has others can't be bounded: the kernel counts them all.
+const processesAtMost = 128

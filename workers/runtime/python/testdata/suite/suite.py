@@ -1,0 +1,104 @@
+"""The programs of runtimetest.Suite, a function each."""
+import os
+import sys
+import time
+
+
+def echo(cb, x):
+    return x
+
+
+def add(cb, a, b):
+    return a + b
+
+
+def reverse(cb, x):
+    return x[::-1]
+
+
+def run(cb):
+    return cb.getid()
+
+
+def state(cb, key):
+    seen = [cb.get(key)]
+    cb.put(key, {"n": 1})
+    seen.append(cb.get(key))
+    cb.delete(key)
+    seen.append(cb.get(key))
+    cb.put(key, "last")
+    seen.append(cb.get(key))
+    cb.put(key, "there", ns="other")
+    return seen + [cb.versions(key)]
+
+
+def counter(cb, key, delta):
+    c = cb.counter(key)
+    c.add(delta)
+    return c.value()
+
+
+def set(cb, key, elements):
+    grows, shrinks = cb.set(key), cb.orset(key + "-or")
+    grows.add(*elements)
+    shrinks.add(*elements)
+    shrinks.remove(elements[0])
+    return [grows.elements(), shrinks.elements()]
+
+
+def max(cb, key, v):
+    most, least = cb.max(key), cb.min(key + "-min")
+    most.raise_to(v)
+    least.lower_to(v)
+    return [most.value(), least.value()]
+
+
+def call(cb, name, arg):
+    return cb.call(name, arg)
+
+
+def future(cb, name, a, b):
+    return [f.get() for f in [cb.start(name, a), cb.start(name, b)]]
+
+
+def explode(message):
+    raise ValueError(message)
+
+
+def fail(cb, message):
+    explode(message)
+
+
+def log(cb, word):
+    print(word + "-1")
+    print(word + "-2", file=sys.stderr)
+
+
+def sleep(cb, ms):
+    time.sleep(ms / 1000)
+    return "fine"
+
+
+def loop(cb, bad):
+    while bad:
+        pass
+    return "fine"
+
+
+def memory(cb, bad):
+    all = []
+    while bad:
+        all.append(bytearray(1 << 20))
+    return "fine"
+
+
+def garbage(cb, bad):
+    if bad:
+        os.write(3, os.urandom(1 << 20))
+    return "fine"
+
+
+def crash(cb, bad):
+    if bad:
+        os._exit(3)
+    return "fine"

@@ -1,0 +1,13 @@
+// A command in Go: the argument comes out again.
+package main
+
+import (
+	"io"
+	"os"
+)
+
+func main() {
+	if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
+		panic(err)
+	}
+}
