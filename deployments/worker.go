@@ -90,7 +90,7 @@ type parts struct {
 	library   *library // nil when the functions are the worker's own
 	puller    *broker.Puller
 	marks     *broker.Watermarks
-	source    string // the incarnation of the calls stream: see workers.Config
+	source    string        // the incarnation of the calls stream: see workers.Config
 	news      chan struct{} // that it serves other functions
 }
 
@@ -260,7 +260,8 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Slots: p.cfg.Slots, Started: p.began, Deploys: p.library != nil}
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
-	for beat, told := 0, time.Time{}; ; beat++ {
+	var told time.Time
+	for beat := 0; ; beat++ {
 		numbers := p.numbers(&info)
 		// A worker that can't be heard is not stopped by that: calls are what counts.
 		if err := p.b.PublishStats(p.id, numbers); err != nil && p.cfg.Log != nil {

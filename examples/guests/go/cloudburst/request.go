@@ -1,0 +1,79 @@
+package cloudburst
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// What can be asked for. A request is one of these and its fields, a response is a
+// byte of status and fields; a field is its length, in four bytes, and its bytes.
+const (
+	opGet      = 'g'
+	opPut      = 'p'
+	opDelete   = 'd'
+	opVersions = 'v'
+	opUpdate   = 'u'
+	opRead     = 'r'
+	opStart    = 's'
+	opAwait    = 'w'
+	opLog      = 'l'
+	opInfo     = 'i'
+	opArgs     = 'a'
+	opReturn   = 't'
+)
+
+// A response is what the platform has answered.
+type response struct {
+	rest    []byte // fields that weren't taken yet
+	nothing bool   // of that name
+	err     error
+}
+
+// ask makes a request.
+func ask(op byte, fields ...[]byte) *response {
+	size := 1
+	for _, f := range fields {
+		size += 4 + len(f)
+	}
+	request := append(make([]byte, 0, size), op)
+	for _, f := range fields {
+		request = binary.LittleEndian.AppendUint32(request, uint32(len(f))) //nolint:gosec // memory ends at 4 GiB
+		request = append(request, f...)
+	}
+	answer := exchange(request)
+	if len(answer) == 0 {
+		return &response{err: errors.New("no platform to ask: build with GOOS=wasip1 GOARCH=wasm and deploy it")}
+	}
+	r := &response{rest: answer[1:]}
+	switch answer[0] {
+	case 'n':
+		r.nothing = true
+	case 'e':
+		kind, message := r.field(), r.field()
+		r.err = &Error{Kind: string(kind), Message: string(message)}
+	}
+	return r
+}
+
+// field takes the next field.
+func (r *response) field() []byte {
+	n := binary.LittleEndian.Uint32(r.rest)
+	field := r.rest[4 : 4+n]
+	r.rest = r.rest[4+n:]
+	return field
+}
+
+func (r *response) text() ([]byte, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r.field(), nil
+}
+
+func (r *response) value() (Value, error) {
+	if r.err != nil {
+		return Value{}, r.err
+	}
+	kind := r.field()
+	return Value{Type: string(kind), Body: r.field()}, nil
+}

@@ -1,0 +1,5 @@
+"""Squares a number."""
+
+
+def handler(cloudburst, n):
+    return n * n

@@ -1,0 +1,113 @@
+// A guest that tries everything of the SDK, and fails where it isn't as it should be.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+
+	"github.com/cloudburst-nats/cloudburst/examples/guests/go/cloudburst"
+)
+
+func main() {
+	call()
+	registers()
+	lattices()
+	functions()
+	cloudburst.Must(cloudburst.Return("all is well"))
+}
+
+// same fails if what is there isn't what is wanted.
+func same(what string, got, want any) {
+	if !reflect.DeepEqual(got, want) {
+		fmt.Fprintf(os.Stderr, "%s: got %v, want %v\n", what, got, want)
+		os.Exit(1)
+	}
+}
+
+func call() {
+	var args struct{ Page string }
+	cloudburst.Must(cloudburst.Args(&args))
+	same("args", args.Page, "home")
+	cloudburst.Must(cloudburst.Log("page %s", args.Page))
+	info, err := cloudburst.Info()
+	cloudburst.Must(err)
+	same("info", info, cloudburst.CallInfo{Run: "run-1", Function: "everything", Attempt: 1, Namespace: "default"})
+}
+
+func registers() {
+	var n int
+	found, err := cloudburst.Get("n", &n)
+	cloudburst.Must(err)
+	same("a key that isn't there", found, false)
+	cloudburst.Must(cloudburst.Put("n", 7))
+	found, err = cloudburst.In("default").Get("n", &n)
+	cloudburst.Must(err)
+	same("a key that is", []any{found, n}, []any{true, 7})
+	versions, err := cloudburst.In("").Versions("n")
+	cloudburst.Must(err)
+	same("versions", versions, []cloudburst.Value{{Body: []byte("7")}})
+	cloudburst.Must(cloudburst.Delete("n"))
+	found, err = cloudburst.Get("n", nil)
+	cloudburst.Must(err)
+	same("one that was deleted", found, false)
+
+	raw := cloudburst.Value{Type: "application/octet-stream", Body: bytes.Repeat([]byte{0xff, 0}, 1<<20)}
+	cloudburst.Must(cloudburst.In("other").Put("raw", raw))
+	var got cloudburst.Value
+	_, err = cloudburst.In("other").Get("raw", &got)
+	cloudburst.Must(err)
+	same("bytes", got.Type == raw.Type && bytes.Equal(got.Body, raw.Body), true)
+	_, err = cloudburst.In("other").Get("raw", &n)
+	same("bytes as JSON", err != nil, true)
+}
+
+func lattices() {
+	cloudburst.Must(cloudburst.Update("c", "counter", 3))
+	cloudburst.Must(cloudburst.Update("c", "counter", -1))
+	total, err := cloudburst.Counter("c")
+	cloudburst.Must(err)
+	same("counter", total, int64(2))
+
+	var elements []string
+	cloudburst.Must(cloudburst.Update("s", "set", []string{"b", "a"}))
+	_, err = cloudburst.Read("s", "set", &elements)
+	cloudburst.Must(err)
+	same("set", elements, []string{"a", "b"})
+	cloudburst.Must(cloudburst.Update("o", "orset", cloudburst.OR{Add: []any{"x", "y"}}))
+	cloudburst.Must(cloudburst.Update("o", "orset", cloudburst.OR{Remove: []any{"x"}}))
+	_, err = cloudburst.Read("o", "orset", &elements)
+	cloudburst.Must(err)
+	same("orset", elements, []string{"y"})
+
+	var most int
+	found, err := cloudburst.Read("m", "max", &most)
+	cloudburst.Must(err)
+	same("max that isn't there", found, false)
+	cloudburst.Must(cloudburst.Update("m", "max", 5))
+	cloudburst.Must(cloudburst.Update("m", "max", 4))
+	_, err = cloudburst.Read("m", "max", &most)
+	cloudburst.Must(err)
+	same("max", most, 5)
+
+	refused := new(cloudburst.Error)
+	same("counter of a set", errors.As(cloudburst.Update("s", "counter", 1), &refused), true)
+	same("its kind", refused.Kind, "lattice kinds differ")
+}
+
+func functions() {
+	var got []int
+	cloudburst.Must(cloudburst.Call("echo", []int{1, 2}, &got))
+	same("call", got, []int{1, 2})
+	run, err := cloudburst.Start("echo", nil)
+	cloudburst.Must(err)
+	var nothing cloudburst.Value
+	cloudburst.Must(run.Await(&nothing))
+	same("call without an argument", len(nothing.Body), 0)
+	_, err = cloudburst.Start("missing", 1)
+	refused := new(cloudburst.Error)
+	same("a function that isn't there", errors.As(err, &refused), true)
+	same("its kind", refused.Kind, "unknown")
+}
