@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -193,6 +194,19 @@ func (b *Broker) EnsurePlatform(ctx context.Context) error {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// Namespaces lists the namespaces that there are, by name.
+func (b *Broker) Namespaces(ctx context.Context) ([]string, error) {
+	var found []string
+	streams := b.js.StreamNames(ctx)
+	for stream := range streams.Name() {
+		if ns, ok := strings.CutPrefix(stream, bucketStream("")); ok && !strings.HasPrefix(ns, reservedPrefix) {
+			found = append(found, ns)
+		}
+	}
+	slices.Sort(found)
+	return found, apiError("list namespaces", "", streams.Err())
 }
 
 // EnsureNamespace makes the bucket of a namespace, where it doesn't exist yet.

@@ -3,14 +3,12 @@ package console
 import (
 	"context"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // completeWithin is how long somebody who pressed Tab waits at most.
@@ -96,17 +94,7 @@ func (c *console) letters(ctx context.Context, client *cloudburst.Client) ([]str
 // namespaces lists the buckets that hold state. They are found by the streams
 // behind them: a look must not make one.
 func (c *console) namespaces(ctx context.Context, client *cloudburst.Client) ([]string, error) {
-	var found []string
-	streams := client.Broker().JetStream().StreamNames(ctx)
-	for stream := range streams.Name() {
-		if ns, ok := strings.CutPrefix(stream, "KV_"); ok && !strings.HasPrefix(ns, "cb_") {
-			found = append(found, ns)
-		}
-	}
-	if err := streams.Err(); err != nil {
-		return nil, &wire.Error{Op: "list namespaces", Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
-	}
-	return found, nil
+	return client.Broker().Namespaces(ctx)
 }
 
 func namesOf[T any](items []T, name func(T) string) []string {

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +30,11 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if r.URL.Query().Has("async") {
+	async, err := flag(r, "async")
+	if err != nil {
+		return err
+	}
+	if async {
 		return s.start(w, r, call)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
@@ -53,6 +60,9 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) error {
 // callOf reads a request for a call.
 func (s *Server) callOf(w http.ResponseWriter, r *http.Request) (wire.Call, error) {
 	q := r.URL.Query()
+	if err := only(q, "async", "wait", "level", "run"); err != nil {
+		return wire.Call{}, err
+	}
 	call := wire.Call{Name: r.PathValue("name"), Run: wire.RunID(q.Get("run")), Level: q.Get("level"), Past: r.Header.Get(wire.HeaderSession)}
 	if err := wire.CheckName("function", call.Name); err != nil {
 		return call, err
@@ -120,7 +130,33 @@ func (s *Server) wait(r *http.Request, unless time.Duration) (time.Duration, err
 	if err != nil || d < 0 {
 		return 0, &wire.Error{Op: "read request", Name: "wait", Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%q is no duration: it looks like 30s or 2m", text)}
 	}
-	return min(d, s.cfg.MaxWait), nil
+	if d > s.cfg.MaxWait {
+		return 0, &wire.Error{Op: "read request", Name: "wait", Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%v is the longest: wait again for what isn't there then", s.cfg.MaxWait)}
+	}
+	return d, nil
+}
+
+// flag reads a parameter that is there or not, or says which: ?async, ?async=0.
+func flag(r *http.Request, name string) (bool, error) {
+	q := r.URL.Query()
+	if q.Get(name) == "" {
+		return q.Has(name), nil
+	}
+	on, err := strconv.ParseBool(q.Get(name))
+	if err != nil {
+		return false, &wire.Error{Op: "read request", Name: name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%q is neither true nor false", q.Get(name))}
+	}
+	return on, nil
+}
+
+// only refuses parameters that mean nothing: somebody relies on them.
+func only(q url.Values, names ...string) error {
+	for name := range q {
+		if !slices.Contains(names, name) {
+			return &wire.Error{Op: "read request", Name: name, Kind: wire.KindBadArgument, Msg: "there is no such parameter; there are " + strings.Join(names, ", ")}
+		}
+	}
+	return nil
 }
 
 func writeValue(w http.ResponseWriter, v wire.Value) error {
@@ -132,7 +168,9 @@ func writeValue(w http.ResponseWriter, v wire.Value) error {
 		}
 	}
 	w.Header().Set("Content-Type", typ)
-	w.Header().Set("X-Content-Type-Options", "nosniff") // whatever a function returns, no browser runs it
+	// Whatever a function returns, no browser runs it as a page of ours.
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Security-Policy", "sandbox")
 	_, err := w.Write(v.Body)
 	return ignoreGone(err)
 }
@@ -171,11 +209,19 @@ func (s *Server) showRun(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if wait > 0 {
+	// A run that isn't there is not waited for, unless it ends at this very moment.
+	for _, wait := range []time.Duration{min(wait, time.Second), wait - time.Second} {
+		if wait <= 0 {
+			break
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), wait)
-		defer cancel()
-		if result, err := s.client.Broker().Await(ctx, id); err == nil {
+		result, err := s.client.Broker().Await(ctx, id)
+		cancel()
+		if err == nil {
 			return writeRun(w, &result)
+		}
+		if _, err := s.client.Broker().RunState(r.Context(), id); err != nil {
+			return err
 		}
 	}
 	result, err := s.client.Result(r.Context(), id)
@@ -204,6 +250,9 @@ func writeRun(w http.ResponseWriter, r *cloudburst.Result) error {
 	switch v := r.Value; {
 	case r.Err != nil:
 		shown.Error = &body{Code: codes[r.Err.Kind].code, Message: r.Err.Error(), Hint: codes[r.Err.Kind].hint, Stack: r.Err.Stack}
+		if r.Err.Kind == wire.KindTimeout {
+			shown.Error.Hint = "the function took longer than it may: give it more time, when it is deployed" // it has ended
+		}
 	case r.Status != wire.StatusOK:
 	case v.IsJSON() && len(v.Body) == 0:
 		shown.Value = json.RawMessage("null")

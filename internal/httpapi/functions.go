@@ -153,9 +153,15 @@ func (s *Server) rollBack(w http.ResponseWriter, r *http.Request) error {
 // logs sends a function's log, a JSON object a line.
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	filter := cloudburst.LogFilter{Function: r.PathValue("name"), Run: wire.RunID(q.Get("run")), Last: 100, Follow: q.Has("follow")}
+	filter := cloudburst.LogFilter{Function: r.PathValue("name"), Run: wire.RunID(q.Get("run")), Last: 100}
+	if err := only(q, "run", "last", "follow"); err != nil {
+		return err
+	}
+	var err error
+	if filter.Follow, err = flag(r, "follow"); err != nil {
+		return err
+	}
 	if text := q.Get("last"); text != "" {
-		var err error
 		if filter.Last, err = strconv.Atoi(text); err != nil || filter.Last < 0 {
 			return &wire.Error{Op: "read logs", Name: "last", Kind: wire.KindBadArgument, Msg: "a number of lines; 0 is all"}
 		}
@@ -174,6 +180,11 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	}()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	flush := http.NewResponseController(w)
+	if filter.Follow { // the caller is told at once, though there may be no line yet
+		if err := flush.Flush(); err != nil {
+			return ignoreGone(err)
+		}
+	}
 	enc := json.NewEncoder(w)
 	return s.client.Logs(ctx, filter, func(l cloudburst.LogLine) error {
 		if err := enc.Encode(l); err != nil {

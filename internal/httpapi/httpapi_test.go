@@ -46,7 +46,9 @@ func newGateway(t *testing.T, cfg Config) *gateway {
 	})
 	w := cloudburst.NewWorker(platform.Client())
 	cloudburst.Handle(w, "square", func(_ context.Context, _ *cloudburst.Session, x int) (int, error) { return x * x, nil })
-	cloudburst.Handle(w, "bytes", func(_ context.Context, _ *cloudburst.Session, v cloudburst.Value) (cloudburst.Value, error) { return v, nil })
+	cloudburst.Handle(w, "bytes", func(_ context.Context, _ *cloudburst.Session, v cloudburst.Value) (cloudburst.Value, error) {
+		return v, nil
+	})
 	cloudburst.Handle(w, "bad", func(context.Context, *cloudburst.Session, struct{}) (int, error) {
 		return 0, errors.New("it went wrong")
 	}, cloudburst.Attempts(1))
@@ -159,6 +161,10 @@ func TestCalls(t *testing.T) {
 	g.want(g.do("POST", "/v1/fn/a.b", "5"), 400, `"bad_name"`)
 	g.want(g.do("POST", "/v1/fn/square?level=best", "5"), 400, "best")
 	g.want(g.do("POST", "/v1/fn/square?wait=soon", "5"), 400, "soon")
+	g.want(g.do("POST", "/v1/fn/square?wiat=5s", "5"), 400, "wiat")
+	g.want(g.do("POST", "/v1/fn/square?wait=99h", "5"), 400, "longest")
+	g.want(g.do("POST", "/v1/fn/square?async=0", "5"), 200, "25")
+	g.want(g.do("POST", "/v1/fn/square?async=maybe", "5"), 400, "maybe")
 	g.want(g.do("POST", "/v1/fn/bad", ""), 500, `"function_failed"`, "it went wrong", `"run"`)
 	g.want(g.do("POST", "/v1/fn/bytes", strings.Repeat(" ", 1<<20+1)), 413, `"too_large"`, "1048576")
 	g.want(g.do("POST", "/v1/fn/slow?wait=50ms&run=slow-1", ""), 504, `"timeout"`, "/v1/runs/slow-1")
@@ -202,7 +208,16 @@ func TestStateAndDAGs(t *testing.T) {
 	if v, found, err := g.client.State().Get(t.Context(), "user:1"); err != nil || found {
 		t.Errorf("user:1 is %v, %v, %v", v, found, err)
 	}
+	for _, key := range []string{"a//b", "a/../b", "./a"} { // another key, to who cleans paths
+		g.want(g.do("PUT", "/v1/kv/state/"+key, "1"), 400, "%2F")
+	}
+	g.want(g.do("PUT", "/v1/kv/state/a%2F%2E%2E%2Fb", "1"), 204)
+	if _, found, err := g.client.State().Get(t.Context(), "a/../b"); err != nil || !found {
+		t.Errorf("a/../b: %v, %v", found, err)
+	}
 	g.want(g.do("PUT", "/v1/kv/state/k", "{"), 400, "JSON")
+	g.want(g.do("GET", "/v1/kv/typo/k", ""), 404, "typo")
+	g.want(g.do("DELETE", "/v1/kv/typo/k", ""), 404, "typo")
 	g.want(g.do("PUT", "/v1/kv/state/k", "{", "Content-Type", "text/plain"), 204)
 	g.want(g.do("PUT", "/v1/kv/cb_functions/k", "1"), 400)
 
@@ -319,10 +334,11 @@ func TestTooManyRequestsAreRefused(t *testing.T) {
 		}
 	}
 	rec := httptest.NewRecorder()
-	g.server.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/healthz", nil))
+	g.server.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/v1/fn", nil))
 	if rec.Code != 503 || rec.Header().Get("Retry-After") == "" {
 		t.Errorf("status %d, %v", rec.Code, rec.Header())
 	}
+	g.want(g.do("GET", "/healthz", ""), 200)
 	cancel() // callers that go away end their waits
 	all.Wait()
 	g.want(g.do("GET", "/healthz", ""), 200)

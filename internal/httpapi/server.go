@@ -20,9 +20,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -53,6 +55,8 @@ type Server struct {
 	slots  chan struct{}
 	local  bool // it listens on this machine only
 	origin *http.CrossOriginProtection
+
+	namespaces sync.Map // those that were seen
 }
 
 var _ http.Handler = (*Server)(nil)
@@ -109,14 +113,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if at := r.URL.EscapedPath(); strings.HasPrefix(at, "/v1/") && path.Clean(at) != at {
+		s.fail(w, r, &wire.Error{Op: "read request", Name: at, Kind: wire.KindBadName, Msg: "slashes and dots that are part of a key are written as %2F and %2E"})
+		return
+	}
+	if !strings.HasPrefix(r.URL.Path, "/v1/") { // whether it is well is asked when it is busy, too
+		s.route(w, r)
+		return
+	}
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
+		s.route(w, r)
 	default:
-		w.Header().Set("Retry-After", "1")
 		s.fail(w, r, &wire.Error{Op: "serve", Kind: wire.KindBusy, Msg: fmt.Sprintf("%d requests are being served, which is the most", s.cfg.MaxConcurrent)})
-		return
 	}
+}
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern == "" {
 		s.noRoute(w, r)
 		return
@@ -214,6 +228,7 @@ func Listen(ctx context.Context, addr string, remote bool) (net.Listener, error)
 
 const (
 	headerWithin = 10 * time.Second // of a request
+	bodyWithin   = 5 * time.Minute  // of a request with its body
 	idleFor      = 2 * time.Minute  // a connection
 	endWithin    = 30 * time.Second // requests, when the server ends
 )
@@ -224,7 +239,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.local = localName(ln.Addr().String())
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	server := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerWithin, IdleTimeout: idleFor,
+		Handler: s, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, IdleTimeout: idleFor,
 		BaseContext: func(net.Listener) context.Context { return context.WithValue(following, endingKey{}, ctx.Done()) },
 	}
 	ended := make(chan error, 1)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
@@ -23,8 +24,29 @@ func (s *Server) place(r *http.Request) (*cloudburst.State, string, error) {
 	return s.client.State().In(ns), key, nil
 }
 
-func (s *Server) getKey(w http.ResponseWriter, r *http.Request) error {
+// existing is place for a namespace that there is: to open one is to make it.
+func (s *Server) existing(r *http.Request) (*cloudburst.State, string, error) {
 	state, key, err := s.place(r)
+	if err != nil {
+		return nil, "", err
+	}
+	ns := r.PathValue("ns")
+	if _, known := s.namespaces.Load(ns); known {
+		return state, key, nil
+	}
+	all, err := s.client.Broker().Namespaces(r.Context())
+	if err != nil {
+		return nil, "", err
+	}
+	if !slices.Contains(all, ns) {
+		return nil, "", &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no namespace %q; the first PUT makes one", ns)}
+	}
+	s.namespaces.Store(ns, true)
+	return state, key, nil
+}
+
+func (s *Server) getKey(w http.ResponseWriter, r *http.Request) error {
+	state, key, err := s.existing(r)
 	if err != nil {
 		return err
 	}
@@ -58,7 +80,7 @@ func (s *Server) putKey(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request) error {
-	state, key, err := s.place(r)
+	state, key, err := s.existing(r)
 	if err != nil {
 		return err
 	}
@@ -78,7 +100,9 @@ type dag struct {
 	Applied time.Time       `json:"applied"`
 }
 
-func dagOf(rec broker.DAGRecord) dag { return dag{rec.Name, rec.Version, rec.Pool, rec.Spec, rec.Applied} }
+func dagOf(rec broker.DAGRecord) dag {
+	return dag{rec.Name, rec.Version, rec.Pool, rec.Spec, rec.Applied}
+}
 
 func (s *Server) listDAGs(w http.ResponseWriter, r *http.Request) error {
 	recs, err := s.client.Broker().DAGs(r.Context())
