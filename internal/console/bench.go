@@ -5,15 +5,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench"
+	"github.com/cloudburst-nats/cloudburst/bench/deployed"
 )
 
 // newBench returns the benchmarks. Each brings a server of its own.
 func newBench(c *console) *cobra.Command {
-	cmd := group("bench", "Measure calls beside raw NATS",
+	cmd := group("bench", "Measure calls, state and functions",
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchRole())
+a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchDeploy(c), benchRuntimes(c), benchRole())
 	return cmd
 }
 
@@ -69,6 +71,61 @@ reading it and writing it back if nobody wrote since. The sum is checked.`,
 	flags.IntVar(&cfg.Writers, "writers", 0, "how many write at once (default 8)")
 	flags.DurationVar(&cfg.For, "for", 0, "how long each contender writes in a round (default 2s)")
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 3)")
+	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	return cmd
+}
+
+func benchDeploy(c *console) *cobra.Command {
+	var cfg deployed.RolloutConfig
+	cmd := &cobra.Command{
+		Use:   "deploy",
+		Short: "Measure deploying new versions under load",
+		Long: `Deploys version after version of a function while calls of it go on at a steady
+rate. Every answer is checked: none may fail, and a call that began after a
+deployment had returned must be answered by that version or a later one.`,
+		Example: "  cloudburst bench deploy --deploys 50 --rate 1000",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.conn.given() {
+				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
+			}
+			cfg.JSON = c.json()
+			return deployed.Rollout(cmd.Context(), cfg, c.Stdout)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&cfg.Deploys, "deploys", 0, "versions of each runtime (default 50)")
+	flags.IntVar(&cfg.Rate, "rate", 0, "calls a second (default 1000)")
+	flags.IntVar(&cfg.Workers, "workers", 0, "workers that share them (default 2)")
+	flags.StringSliceVar(&cfg.Runtimes, "runtime", nil, "only these: wasm, python")
+	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Wasm, cloudburst.Python}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func benchRuntimes(c *console) *cobra.Command {
+	var cfg deployed.RuntimesConfig
+	cmd := &cobra.Command{
+		Use:   "runtimes",
+		Short: "Measure one function on each runtime",
+		Long: `Measures a function that squares a number as Go of the worker's own program, as
+WebAssembly and as Python, and beside them a program that is executed for each
+call: first call, cold, warm, calls a second, and memory.`,
+		Example: "  cloudburst bench runtimes --rounds 5",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.conn.given() {
+				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
+			}
+			cfg.JSON = c.json()
+			return deployed.Runtimes(cmd.Context(), cfg, c.Stdout)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&cfg.Calls, "calls", 0, "calls timed one by one in a round (default 1000)")
+	flags.IntVar(&cfg.InFlight, "in-flight", 0, "calls at once, for throughput (default 64)")
+	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 5)")
+	flags.IntVar(&cfg.Colds, "colds", 0, "functions of each that are called for the first time (default 10)")
 	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
 	return cmd
 }

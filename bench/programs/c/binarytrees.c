@@ -3,7 +3,7 @@
 //
 // The result is the number of nodes that were walked, of the deepest tree, of one
 // that lives to the end, and of all the others:
-// {"n":10,"deepest":4095,"longest":2047,"others":...}
+// {"n":10,"deepest":4095,"longest":2047,"others":129712}
 #include <stdint.h>
 
 #include "input.h"

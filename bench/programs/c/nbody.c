@@ -85,7 +85,7 @@ static double energy(void) {
 }
 
 int main(void) {
-  int n = input(5000000, 0, 1000000000);
+  int n = input(10000000, 0, 1000000000);
   begin();
   double before = energy();
   for (int i = 0; i < n; i++) advance();
