@@ -23,7 +23,7 @@ var (
 	CounterAssemblyScript []byte
 )
 
-// WordCountC: a text in, an object of how often each word is in it out.
+// WordCountC is wordcount: a text in, an object of how often each word is in it out.
 //
 //go:embed prebuilt/wordcount-c.wasm
 var WordCountC []byte

@@ -10,218 +10,206 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/examples/guests"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
-	"github.com/cloudburst-nats/cloudburst/workers/runtime/python"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/runtimetest"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/wasm"
 )
 
-// A language has the three examples.
-type language struct {
-	name string
-	load func(t *testing.T, example string) runtime.Function
+const within = 2 * time.Minute // for all of a guest; it takes the Go ones seconds to compile
+
+func TestPrebuilt(t *testing.T) {
+	r := newRuntime(t)
+	for name, g := range map[string]struct {
+		module []byte
+		check  func(*testing.T, runtime.Function)
+	}{
+		"square C":               {guests.SquareC, square},
+		"square AssemblyScript":  {guests.SquareAssemblyScript, square},
+		"counter C":              {guests.CounterC, counter},
+		"counter AssemblyScript": {guests.CounterAssemblyScript, counter},
+		"wordcount C":            {guests.WordCountC, wordCount},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "guest.wasm")
+			if err := os.WriteFile(path, g.module, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			g.check(t, load(t, r, path))
+		})
+	}
 }
 
-func languages(t *testing.T) []language {
+func TestGo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles programs of several MB")
+	}
+	r := newRuntime(t)
+	for name, check := range map[string]func(*testing.T, runtime.Function){
+		"square": square, "counter": counter, "wordcount": wordCount,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), name+".wasm")
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./go/"+name)
+			build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("go build: %v\n%s", err, out)
+			}
+			check(t, load(t, r, path))
+		})
+	}
+}
+
+func newRuntime(t *testing.T) *wasm.Runtime {
 	t.Helper()
-	rt, err := wasm.New(wasm.Config{})
+	r, err := wasm.New(wasm.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := rt.Close(); err != nil {
+		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	built := buildGo(t, "./go/square", "./go/counter", "./go/wordcount")
-	module := func(pattern string) func(*testing.T, string) runtime.Function {
-		return func(t *testing.T, example string) runtime.Function {
-			t.Helper()
-			path := strings.ReplaceAll(pattern, "*", example)
-			return load(t, rt, runtime.Program{Function: example, Path: path})
-		}
-	}
-	return []language{
-		{"c", module("prebuilt/*-c.wasm")},
-		{"assemblyscript", module("prebuilt/*-as.wasm")},
-		{"go", module(filepath.Join(built, "*.wasm"))},
-		{"python", func(t *testing.T, example string) runtime.Function {
-			t.Helper()
-			return load(t, python.New(pythonConfig(t)), runtime.Program{Function: example, Path: "python", Entry: example + ":handler"})
-		}},
-	}
+	return r
 }
 
-func load(t *testing.T, rt runtime.Runtime, p runtime.Program) runtime.Function {
+func load(t *testing.T, r *wasm.Runtime, path string) runtime.Function {
 	t.Helper()
-	f, err := rt.Load(t.Context(), p)
+	f, err := r.Load(t.Context(), runtime.Program{Function: "guest", Path: path, Concurrency: 1})
 	if err != nil {
-		t.Fatalf("load %s: %v", p.Path, err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
-			t.Errorf("close %s: %v", p.Function, err)
+			t.Error(err)
 		}
 	})
 	return f
 }
 
-// buildGo builds guests in Go and returns the directory that they are in.
-func buildGo(t *testing.T, packages ...string) string {
+// invoke calls a guest.
+func invoke(t *testing.T, f runtime.Function, state runtime.State, args wire.Value) (wire.Value, error) {
 	t.Helper()
-	dir := t.TempDir()
-	for _, pkg := range packages {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", filepath.Join(dir, filepath.Base(pkg)+".wasm"), pkg)
-		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", pkg, err, text)
-		}
-	}
-	return dir
-}
-
-// pythonConfig has a scratch directory that the users who run instances can enter.
-func pythonConfig(t *testing.T) python.Config {
-	t.Helper()
-	scratch, err := os.MkdirTemp("", "guests-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(scratch) })
-	if err := os.Chmod(scratch, 0o711); err != nil { //nolint:gosec // said above
-		t.Fatal(err)
-	}
-	interpreter := "python3"
-	const system = "/usr/bin/python3" // which other users can run more often than what is first on PATH
-	if _, err := os.Stat(system); err == nil {
-		interpreter = system
-	}
-	return python.Config{Interpreter: interpreter, Scratch: scratch, Concurrency: 1, Warn: func(text string) { t.Log(text) }}
-}
-
-func invoke(t *testing.T, f runtime.Function, call *runtime.Call) (wire.Value, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	return f.Invoke(ctx, call)
-}
-
-func TestGuests(t *testing.T) {
-	text := func(s string) wire.Value { return wire.Value{Type: "text/plain; charset=utf-8", Body: []byte(s)} }
-	of := func(s string) wire.Value { return wire.Value{Body: []byte(s)} }
-	for _, l := range languages(t) {
-		t.Run(l.name, func(t *testing.T) {
-			for example, cases := range map[string][]struct {
-				args wire.Value
-				want string // empty: it fails
-			}{
-				"square":  {{of("5"), "25"}, {of("-3"), "9"}, {of(" 0\n"), "0"}, {of(`"five"`), ""}},
-				"counter": {{of(`"home"`), "1"}, {of(`"home"`), "2"}, {of(`"a \"b\" \u00e4\ud83d\ude00"`), "1"}, {of("42"), ""}},
-				"wordcount": {
-					{of(`"The cat, the dog: THE end."`), `{"cat":1,"dog":1,"end":1,"the":3}`},
-					{of(`"a\nb\tC-3\u00e4 \ud83d\ude00\\a"`), `{"3ä":1,"a":2,"b":1,"c":1,"😀":1}`},
-					{text(`plain "words", plain`), `{"plain":2,"words":1}`},
-					{text("  "), "{}"},
-					{of(`""`), "{}"},
-					{text(strings.Repeat("long, ", 100_000)), `{"long":100000}`},
-				},
-			} {
-				f, state := l.load(t, example), runtimetest.NewState()
-				for _, tt := range cases {
-					call := runtimetest.NewCall(example, "")
-					call.Args, call.State = tt.args, state
-					v, err := invoke(t, f, call)
-					if tt.want == "" {
-						if err == nil {
-							t.Errorf("%s(%s) = %s, want an error", example, tt.args.Body, v.Body)
-						}
-						continue
-					}
-					if err != nil || !v.IsJSON() || !sameJSON(v.Body, tt.want) {
-						t.Errorf("%s(%.80s) = %s of type %q, %v; want %s", example, tt.args.Body, v.Body, v.Type, err, tt.want)
-					}
-				}
-			}
-		})
-	}
-}
-
-// A guest that lets through what it was told ends its call with that very error.
-func TestErrorsOfThePlatform(t *testing.T) {
-	for _, l := range languages(t) {
-		t.Run(l.name, func(t *testing.T) {
-			call := runtimetest.NewCall("counter", `"home"`)
-			if err := call.State.AddSet(t.Context(), "default", "visits:home", json.RawMessage("1")); err != nil {
-				t.Fatal(err)
-			}
-			v, err := invoke(t, l.load(t, "counter"), call)
-			if wire.KindOf(err) != wire.KindLattice {
-				t.Errorf("counter of a set = %s, %v; want the kind %q", v.Body, err, wire.KindLattice)
-			}
-		})
-	}
-}
-
-// Everything of the SDK for Go does what it says.
-func TestGoSDK(t *testing.T) {
-	rt, err := wasm.New(wasm.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rt.Close()
-	f := load(t, rt, runtime.Program{Function: "everything", Path: filepath.Join(buildGo(t, "./testdata/everything"), "everything.wasm")})
-	call, log := runtimetest.NewCall("everything", `{"page":"home"}`), new(bytes.Buffer)
-	call.Log = log
-	call.Functions = runtimetest.NewFunctions(map[string]func(wire.Value) (wire.Value, error){
-		"echo": func(v wire.Value) (wire.Value, error) { return v, nil },
+	return f.Invoke(ctx, &runtime.Call{
+		Run: "run", Function: "guest", Attempt: 1, Args: args, Namespace: "state", State: state, Log: new(bytes.Buffer),
 	})
-	v, err := invoke(t, f, call)
-	if err != nil || string(v.Body) != `"all is well"` {
-		t.Fatalf("got %s, %v\n%s", v.Body, err, log)
+}
+
+// returns calls a guest and compares what it returns with what JSON is wanted.
+func returns(t *testing.T, f runtime.Function, state runtime.State, args wire.Value, want string) {
+	t.Helper()
+	v, err := invoke(t, f, state, args)
+	if err != nil {
+		t.Fatalf("guest(%.80s): %v", args.Body, err)
 	}
-	if got, want := log.String(), "page home\n"; got != want {
-		t.Errorf("log: got %q, want %q", got, want)
+	var got, wanted any
+	if err := json.Unmarshal(v.Body, &got); err != nil || !v.IsJSON() {
+		t.Fatalf("guest(%.80s): got %.200q of type %q, want %.200s", args.Body, v.Body, v.Type, want)
+	}
+	if err := json.Unmarshal([]byte(want), &wanted); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, wanted) {
+		t.Errorf("guest(%.80s): got %.200s, want %.200s", args.Body, v.Body, want)
 	}
 }
 
-// What is in prebuilt was made of the sources as they are.
-func TestPrebuilt(t *testing.T) {
-	sums, err := os.ReadFile("prebuilt/sums.txt")
+// fails calls a guest with what it must refuse.
+func fails(t *testing.T, f runtime.Function, args string) {
+	t.Helper()
+	v, err := invoke(t, f, runtimetest.NewState(), value(args))
+	if wire.KindOf(err) != wire.KindFunction {
+		t.Errorf("guest(%.80s): got %.80s and %v, want a function that failed", args, v.Body, err)
+	}
+}
+
+func value(args string) wire.Value { return wire.Value{Body: []byte(args)} }
+
+func square(t *testing.T, f runtime.Function) {
+	t.Helper()
+	for args, want := range map[string]string{"5": "25", " -12\n": "144", "0": "0", "3000000": "9000000000000"} {
+		returns(t, f, nil, value(args), want)
+	}
+	fails(t, f, `"five"`)
+	fails(t, f, "")
+	returns(t, f, nil, value("7"), "49")
+}
+
+func counter(t *testing.T, f runtime.Function) {
+	t.Helper()
+	state := runtimetest.NewState()
+	for _, total := range []string{"1", "2", "3"} {
+		returns(t, f, state, value(`"home"`), total)
+	}
+	returns(t, f, state, value(`"caf\u00e9 \"\ud83d\ude00\""`), "1")
+	returns(t, f, state, value(`"café \"😀\""`), "2")
+	for key, want := range map[string]int64{"visits:home": 3, `visits:café "😀"`: 2} {
+		if got, err := state.Counter(t.Context(), "state", key); got != want || err != nil {
+			t.Errorf("%s: got %d, %v, want %d", key, got, err, want)
+		}
+	}
+	fails(t, f, "7")
+	fails(t, f, `{"page":"home"}`)
+}
+
+func wordCount(t *testing.T, f runtime.Function) {
+	t.Helper()
+	for args, want := range map[string]string{
+		`"The cat, and the DOG: the end."`: `{"the":3,"cat":1,"and":1,"dog":1,"end":1}`,
+		`"café\ncafe caf\u00e9 2"`:         `{"café":2,"cafe":1,"2":1}`,
+		`""`:                               `{}`,
+	} {
+		returns(t, f, nil, value(args), want)
+	}
+	returns(t, f, nil, wire.Value{Type: "text/plain", Body: []byte(`a "b" a`)}, `{"a":2,"b":1}`)
+	long := strings.Repeat("some words ", 50_000)
+	returns(t, f, nil, wire.Value{Type: "text/plain", Body: []byte(long)}, `{"some":50000,"words":50000}`)
+	fails(t, f, "7")
+}
+
+// TestSources tells when a module in prebuilt is older than its source.
+func TestSources(t *testing.T) {
+	sums, err := os.ReadFile("prebuilt/SOURCES.sha256")
 	if err != nil {
 		t.Fatal(err)
 	}
-	listed := make(map[string]bool)
+	var named []string
 	for line := range strings.Lines(string(sums)) {
-		want, path, ok := strings.Cut(strings.TrimSpace(line), "  ")
-		content, err := os.ReadFile(filepath.FromSlash(path))
-		if !ok || err != nil {
-			t.Fatalf("sums.txt: %q: %v", line, err)
+		sum, file, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if !ok {
+			t.Fatalf("SOURCES.sha256 has the line %q", line)
 		}
-		sum := sha256.Sum256(content)
-		if hex.EncodeToString(sum[:]) != want {
-			t.Errorf("%s has changed since: run make -C examples/guests prebuilt", path)
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		listed[path] = true
+		if digest := sha256.Sum256(source); hex.EncodeToString(digest[:]) != sum {
+			t.Errorf("%s has changed since the modules were built: make prebuilt, with clang 14 and npm", file)
+		}
+		named = append(named, file)
 	}
-	for _, pattern := range []string{"c/*", "assemblyscript/assembly/*.ts", "prebuilt/*.wasm"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil || len(paths) == 0 {
-			t.Fatalf("%s: %v %v", pattern, paths, err)
-		}
-		for _, path := range paths {
-			if !listed[filepath.ToSlash(path)] {
-				t.Errorf("%s isn't in sums.txt: have the Makefile list it", path)
-			}
+	sources, err := filepath.Glob("c/*.[ch]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := filepath.Glob("assemblyscript/assembly/*.ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range slices.Concat(sources, scripts) {
+		if !slices.Contains(named, file) {
+			t.Errorf("SOURCES.sha256 doesn't have %s: make prebuilt", file)
 		}
 	}
-}
-
-func sameJSON(a []byte, b string) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }

@@ -15,7 +15,7 @@ func newBench(c *console) *cobra.Command {
 	cmd := group("bench", "Measure calls, state and functions",
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchDeploy(c), benchRuntimes(c), benchRole())
+a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchRole())
 	return cmd
 }
 
@@ -126,6 +126,31 @@ call: first call, cold, warm, calls a second, and memory.`,
 	flags.IntVar(&cfg.InFlight, "in-flight", 0, "calls at once, for throughput (default 64)")
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 5)")
 	flags.IntVar(&cfg.Colds, "colds", 0, "functions of each that are called for the first time (default 10)")
+	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	return cmd
+}
+
+func benchPull(c *console) *cobra.Command {
+	var cfg deployed.PullConfig
+	size := bytesFlag(0)
+	cmd := &cobra.Command{
+		Use:   "pull",
+		Short: "Measure the first call of a large function",
+		Long: `Measures the first call of a large function on a worker with an empty disk, beside
+reading its image from the object store.`,
+		Example: "  cloudburst bench pull --size 10MB",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.conn.given() {
+				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
+			}
+			cfg.JSON, cfg.Size = c.json(), int(size)
+			return deployed.Pull(cmd.Context(), cfg, c.Stdout)
+		},
+	}
+	flags := cmd.Flags()
+	flags.Var(&size, "size", "of the image (default 10MB)")
+	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often (default 9)")
 	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
 	return cmd
 }

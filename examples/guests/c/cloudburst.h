@@ -1,8 +1,6 @@
 /* cloudburst.h: what a WebAssembly guest in C asks its host for.
  *
- *     char *page;
- *     cb_value args, total;
- *     cb_must(cb_args(&args));
+ *     cb_value total;
  *     cb_must(cb_update(NULL, "visits", "counter", "1"));
  *     cb_must(cb_read(NULL, "visits", "counter", &total));
  *     cb_return_json(total.data);
