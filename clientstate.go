@@ -51,7 +51,14 @@ func (s clientState) Get(ctx context.Context, ns, key string) (wire.Value, bool,
 	if err != nil {
 		return wire.Value{}, false, err
 	}
-	return st.Get(ctx, key)
+	if s.c.call.token == nil {
+		return st.Get(ctx, key)
+	}
+	v, err := st.View(ctx, key, 0)
+	if err == nil {
+		err = s.c.call.token.saw(ns, v.Rev)
+	}
+	return v.Value, v.Found, err
 }
 
 func (s clientState) Put(ctx context.Context, ns, key string, v wire.Value) error {

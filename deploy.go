@@ -217,8 +217,12 @@ func serveDeployed(ctx context.Context, b *broker.Broker, cfg deployments.Worker
 		return err
 	}
 	defer func() { err = errors.Join(err, modules.Close()) }()
+	scripts := python.Config{}
+	if cfg.Log != nil {
+		scripts.Warn = func(text string) { cfg.Log.Warn(text) }
+	}
 	library := *cfg.Library
-	library.Runtimes = map[string]runtime.Runtime{Wasm: modules, Python: python.New(python.Config{})}
+	library.Runtimes = map[string]runtime.Runtime{Wasm: modules, Python: python.New(scripts)}
 	cfg.Library = &library
 	return deployments.RunWorker(ctx, b, cfg)
 }

@@ -194,7 +194,7 @@ func (r *rollout) run(ctx context.Context) (Rolled, error) {
 
 // deploy deploys a version and calls it at once.
 func (r *rollout) deploy(ctx context.Context, version int) (deployed, first time.Duration, err error) {
-	image := constant(fmt.Sprint(version))
+	image := constant(fmt.Sprint(version), nil)
 	if r.runtime == cloudburst.Python {
 		image = fmt.Appendf(nil, "def handler(cloudburst):\n    return %d\n", version)
 	}

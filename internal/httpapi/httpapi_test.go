@@ -208,6 +208,14 @@ func TestStateAndDAGs(t *testing.T) {
 	if v, found, err := g.client.State().Get(t.Context(), "user:1"); err != nil || found {
 		t.Errorf("user:1 is %v, %v, %v", v, found, err)
 	}
+	rec := g.do("PUT", "/v1/kv/state/mine", "1", "Cb-Session", `{"token":true}`)
+	g.want(rec, 204)
+	token := rec.Header().Get("Cb-Session")
+	if !strings.Contains(token, `"state"`) {
+		t.Errorf("the token %q has not seen the write", token)
+	}
+	g.want(g.do("GET", "/v1/kv/state/mine", "", "Cb-Session", token), 200, "1")
+	g.want(g.do("GET", "/v1/kv/state/mine", "", "Cb-Session", "nonsense"), 400)
 	for _, key := range []string{"a//b", "a/../b", "./a"} { // another key, to who cleans paths
 		g.want(g.do("PUT", "/v1/kv/state/"+key, "1"), 400, "%2F")
 	}

@@ -12,56 +12,81 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// place returns the namespace and key that a request names.
-func (s *Server) place(r *http.Request) (*cloudburst.State, string, error) {
+// A place is a key of a namespace, as one caller sees it.
+type place struct {
+	state *cloudburst.State
+	key   string
+	token *cloudburst.Token // nil if the caller has none
+}
+
+// place returns what a request names. With the header Cb-Session, the caller's
+// calls will see what this request has seen or written.
+func (s *Server) place(r *http.Request) (place, error) {
 	ns, key := r.PathValue("ns"), r.PathValue("key")
 	if err := wire.CheckName("namespace", ns); err != nil {
-		return nil, "", err
+		return place{}, err
 	}
 	if key == "" {
-		return nil, "", &wire.Error{Op: "read request", Kind: wire.KindBadName, Msg: "a key is missing: /v1/kv/NAMESPACE/KEY"}
+		return place{}, &wire.Error{Op: "read request", Kind: wire.KindBadName, Msg: "a key is missing: /v1/kv/NAMESPACE/KEY"}
 	}
-	return s.client.State().In(ns), key, nil
+	client := s.client
+	var token *cloudburst.Token
+	if text := r.Header.Get(wire.HeaderSession); text != "" {
+		var err error
+		if token, err = cloudburst.ParseToken(text); err != nil {
+			return place{}, err
+		}
+		client = client.With(cloudburst.WithToken(token))
+	}
+	return place{client.State().In(ns), key, token}, nil
+}
+
+// answer puts the caller's token, with what was done now, into the response.
+func (p *place) answer(w http.ResponseWriter) {
+	if p.token != nil {
+		w.Header().Set(wire.HeaderSession, p.token.String())
+	}
 }
 
 // existing is place for a namespace that there is: to open one is to make it.
-func (s *Server) existing(r *http.Request) (*cloudburst.State, string, error) {
-	state, key, err := s.place(r)
+func (s *Server) existing(r *http.Request) (place, error) {
+	p, err := s.place(r)
 	if err != nil {
-		return nil, "", err
+		return place{}, err
 	}
 	ns := r.PathValue("ns")
 	if _, known := s.namespaces.Load(ns); known {
-		return state, key, nil
+		return p, nil
 	}
 	all, err := s.client.Broker().Namespaces(r.Context())
 	if err != nil {
-		return nil, "", err
+		return place{}, err
 	}
 	if !slices.Contains(all, ns) {
-		return nil, "", &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no namespace %q; the first PUT makes one", ns)}
+		return place{}, &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no namespace %q; the first PUT makes one", ns)}
 	}
 	s.namespaces.Store(ns, true)
-	return state, key, nil
+	return p, nil
 }
 
 func (s *Server) getKey(w http.ResponseWriter, r *http.Request) error {
-	state, key, err := s.existing(r)
+	p, err := s.existing(r)
 	if err != nil {
 		return err
 	}
-	v, found, err := state.Get(r.Context(), key)
+	v, found, err := p.state.Get(r.Context(), p.key)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return &wire.Error{Op: "get", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no key %q in %s", key, r.PathValue("ns"))}
+		return &wire.Error{Op: "get", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no key %q in %s", p.key, r.PathValue("ns"))}
 	}
+	p.answer(w)
 	return writeValue(w, v)
 }
 
 func (s *Server) putKey(w http.ResponseWriter, r *http.Request) error {
-	state, key, err := s.place(r)
+	p, err := s.place(r)
 	if err != nil {
 		return err
 	}
@@ -70,23 +95,25 @@ func (s *Server) putKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if v.IsJSON() && !json.Valid(v.Body) {
-		return &wire.Error{Op: "put", Name: key, Kind: wire.KindBadArgument, Msg: "the body is not valid JSON: send it with the Content-Type that it has"}
+		return &wire.Error{Op: "put", Name: p.key, Kind: wire.KindBadArgument, Msg: "the body is not valid JSON: send it with the Content-Type that it has"}
 	}
-	if err := state.Put(r.Context(), key, v); err != nil {
+	if err := p.state.Put(r.Context(), p.key, v); err != nil {
 		return err
 	}
+	p.answer(w)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request) error {
-	state, key, err := s.existing(r)
+	p, err := s.existing(r)
 	if err != nil {
 		return err
 	}
-	if err := state.Delete(r.Context(), key); err != nil {
+	if err := p.state.Delete(r.Context(), p.key); err != nil {
 		return err
 	}
+	p.answer(w)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

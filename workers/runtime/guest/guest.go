@@ -41,6 +41,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -122,7 +123,7 @@ func (h *Host) Result() (wire.Value, bool) { return h.result, h.has }
 // that it was told here, and let through, it is that error.
 func (h *Host) Failure(kind, msg, stack string) *wire.Error {
 	e := &wire.Error{Op: "run", Name: h.call.Function, Msg: msg, Stack: stack}
-	_ = e.Kind.UnmarshalText([]byte(kind)) //nolint:errcheck // it never fails
+	_ = e.Kind.UnmarshalText([]byte(kind)) // it never fails
 	if h.failed == nil || h.failed.Error() != msg {
 		return e
 	}
@@ -196,10 +197,10 @@ func (h *Host) log(text []byte) error {
 		return nil
 	}
 	if text[len(text)-1] != '\n' {
-		text = append(text[:len(text):len(text)], '\n')
+		text = append(slices.Clip(text), '\n')
 	}
 	// Nobody's function fails because its log does.
-	_, _ = h.call.Log.Write(text) //nolint:errcheck // said above
+	_, _ = h.call.Log.Write(text)
 	return nil
 }
 

@@ -249,6 +249,9 @@ func FuzzServe(f *testing.F) {
 				t.Fatalf("%q: got %q", r, response)
 			}
 			show(t, response)
+			if !guest.Readable(r) && !strings.HasPrefix(show(t, response), "e|bad argument|") {
+				t.Fatalf("%q, which can't be read: got %q", r, response)
+			}
 		}
 	})
 }

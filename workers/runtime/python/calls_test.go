@@ -1,3 +1,5 @@
+//go:build unix
+
 package python_test
 
 import (
@@ -271,26 +273,26 @@ func TestNumpy(t *testing.T) {
 			continue
 		}
 		tested = true
-		for _, make := range []string{
+		for _, code := range []string{
 			"numpy.arange(6.0).reshape(2, 3)", "numpy.arange(1 << 20)", "numpy.arange(6).reshape(2, 3).T", "numpy.arange(10)[::3]",
 			"numpy.array(5.0)", "numpy.zeros((0, 3))", "numpy.array(['a', 'bc'])", "numpy.array([1], 'datetime64[s]')", "numpy.array([(1, 2.0)], 'i4,f8')",
 			"numpy.asfortranarray(numpy.arange(12.0).reshape(3, 4))", "numpy.arange(3, dtype='>i2')",
 		} {
 			call := runtimetest.NewCall("f", "")
-			call.Args.Body, _ = json.Marshal(make)
+			call.Args.Body, _ = json.Marshal(code)
 			v, err := f.Invoke(t.Context(), call)
 			if err != nil || v.Type != "application/vnd.numpy" || !bytes.HasPrefix(v.Body, []byte("\x93NUMPY")) {
-				t.Errorf("%s: got %q %v", make, v.Type, err)
+				t.Errorf("%s: got %q %v", code, v.Type, err)
 				continue
 			}
-			if strings.Contains(make, "'") || strings.Contains(make, "zeros") || strings.Contains(make, "5.0") {
+			if strings.Contains(code, "'") || strings.Contains(code, "zeros") || strings.Contains(code, "5.0") {
 				continue // nothing to multiply, or no array then
 			}
 			call = runtimetest.NewCall("f", "")
 			call.Args = v
 			twice, err := f.Invoke(t.Context(), call)
 			if err != nil || twice.Type != v.Type || len(twice.Body) != len(v.Body) || bytes.Equal(twice.Body, v.Body) {
-				t.Errorf("%s, twice: got %q of type %q, %v", make, twice.Body[:min(300, len(twice.Body))], twice.Type, err)
+				t.Errorf("%s, twice: got %q of type %q, %v", code, twice.Body[:min(300, len(twice.Body))], twice.Type, err)
 			}
 		}
 		for what, want := range map[string]string{

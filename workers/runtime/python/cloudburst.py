@@ -21,6 +21,7 @@ OCTETS, NUMPY = b"application/octet-stream", b"application/vnd.numpy"
 ROOM, PAD = bytearray(64 << 10), 2
 room = memoryview(ROOM)
 OUT = sys.stdout
+current = None  # the Cloudburst of the call in hand
 forked = False  # in such a process the connection isn't its own
 
 
@@ -181,16 +182,16 @@ def array(body):
 class Cloudburst:
     """The platform, for the time of one call. Threads of the call may share it."""
 
-    __slots__ = ("_lock", "_open", "_info")
+    __slots__ = ("_lock", "_info")
     Error, Permanent = Error, Permanent
 
     def __init__(self):
-        self._lock, self._open, self._info = _thread.allocate_lock(), True, None
+        self._lock, self._info = _thread.allocate_lock(), None
 
     def _ask(self, op, parts, then=None):
         with self._lock:
-            if not self._open or forked:
-                raise RuntimeError("the call that this belonged to has ended")
+            if self is not current or forked:
+                raise RuntimeError("only a call in hand can ask the platform: this one has ended, or is another process's")
             send((op, *parts))
             answer = receive()
             if answer[0] == 101:  # e

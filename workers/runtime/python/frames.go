@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -37,7 +36,7 @@ func (e *failedError) Error() string { return e.msg }
 // frames are a connection's. One side speaks at a time. Whoever has the instance has
 // its frames.
 type frames struct {
-	conn *os.File
+	conn io.ReadWriter
 	in   []byte // the frame that was read last, if it is small
 	out  []byte // the frame that is written
 }

@@ -19,7 +19,7 @@ type function struct {
 	entry   string
 	memory  int64
 	idleFor time.Duration
-	home    string   // of the code, and of the instances' directories
+	home    *home    // of the code, and of the instances' directories
 	group   identity // who may enter home
 	running sync.WaitGroup
 
@@ -78,9 +78,7 @@ func (f *function) Close() error {
 		in.end()
 	}
 	f.running.Wait()
-	if f.home != "" {
-		remove(f.home)
-	}
+	f.home.leave()
 	f.python.ids.give(f.group)
 	return nil
 }
@@ -96,11 +94,14 @@ func (f *function) acquire(ctx context.Context) (*instance, error) {
 		f.mu.Unlock()
 		return nil, f.unloaded()
 	}
-	if n := len(f.idle); n > 0 {
-		in := f.idle[n-1]
-		f.idle = f.idle[:n-1]
-		f.mu.Unlock()
-		return in, nil
+	for len(f.idle) > 0 {
+		in := f.idle[len(f.idle)-1]
+		f.idle = f.idle[:len(f.idle)-1]
+		if !in.ended.Load() {
+			f.mu.Unlock()
+			return in, nil
+		}
+		f.freeLocked() // it has died, just now
 	}
 	w := make(chan supply, 1)
 	f.waiting = append(f.waiting, w)

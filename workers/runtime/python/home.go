@@ -7,27 +7,74 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// makeHome makes a directory that the group can read. The group of an
-// identity that is none is the worker's own.
-func makeHome(scratch string, group identity) (string, error) {
+// A home is a directory for as long as this process uses it.
+type home struct {
+	dir  string
+	lock *os.File // tells other workers that it is in use
+}
+
+const homePrefix = "cloudburst-python-"
+
+// makeHome makes a directory that the group can read. The group of an identity that
+// is none is the worker's own.
+func makeHome(scratch string, group identity) (*home, error) {
 	if err := os.MkdirAll(scratch, 0o755); err != nil { //nolint:gosec // code runs as another user, who passes through
-		return "", fmt.Errorf("make scratch directory: %w", err)
+		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
-	home, err := os.MkdirTemp(scratch, "cloudburst-python-")
+	dir, err := os.MkdirTemp(scratch, homePrefix)
 	if err != nil {
-		return "", fmt.Errorf("make scratch directory: %w", err)
+		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
-	if home, err = filepath.Abs(home); err == nil && group.switched {
-		err = errors.Join(os.Chown(home, -1, int(group.id)), os.Chmod(home, 0o750))
+	h := &home{dir: dir}
+	if h.dir, err = filepath.Abs(dir); err == nil && group.switched {
+		err = errors.Join(os.Chown(dir, -1, int(group.id)), os.Chmod(dir, 0o750)) //nolint:gosec // the group's only member is this code
 	}
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("make scratch directory: %w", err), os.RemoveAll(home))
+		h.leave()
+		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
-	return home, nil
+	// A file system without locks leaves what a killed worker leaves, that is all.
+	h.lock, _ = lockFile(filepath.Join(dir, lockName))
+	return h, nil
+}
+
+// leave removes the directory.
+func (h *home) leave() {
+	if h == nil {
+		return
+	}
+	remove(h.dir)
+	if h.lock != nil {
+		_ = h.lock.Close() // never written to
+	}
+}
+
+const (
+	lockName = "lock"
+	// lockedWithin is longer than it takes to lock a directory that was just made.
+	lockedWithin = time.Minute
+)
+
+// clearScratch removes the directories of workers that were killed.
+func clearScratch(scratch string, now time.Time) {
+	dirs, err := filepath.Glob(filepath.Join(scratch, homePrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || now.Sub(info.ModTime()) < lockedWithin {
+			continue
+		}
+		if lock, err := lockFile(filepath.Join(dir, lockName)); err == nil {
+			(&home{dir, lock}).leave()
+		}
+	}
 }
 
 // copyTree copies files to where instances can read them: a copy is readable however
@@ -97,11 +144,11 @@ func remove(dir string) {
 	if os.RemoveAll(dir) == nil {
 		return
 	}
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { //nolint:errcheck // said above
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if d != nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700) //nolint:errcheck,gosec // said above
+			_ = os.Chmod(path, 0o700)
 		}
-		return nil //nolint:nilerr // said above
+		return nil
 	})
-	_ = os.RemoveAll(dir) //nolint:errcheck // said above
+	_ = os.RemoveAll(dir)
 }

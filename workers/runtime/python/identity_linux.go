@@ -117,7 +117,7 @@ func (s *identities) sweep(id identity) {
 }
 
 // killAllOf kills the processes of a user, and says whether there were any.
-func killAllOf(user uint32) (any bool) {
+func killAllOf(user uint32) (found bool) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return false
@@ -128,10 +128,10 @@ func killAllOf(user uint32) (any bool) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil && !ended(dir) {
-			any = true
+			found = true
 		}
 	}
-	return any
+	return found
 }
 
 // ended says whether a process is a zombie: dead, and not yet waited for.

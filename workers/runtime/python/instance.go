@@ -21,6 +21,7 @@ type instance struct {
 	user     identity
 	home     string
 	process  *os.Process
+	conn     *os.File
 	frames   frames
 	lifeline *os.File // the process ends when this is closed
 	out      output
@@ -50,6 +51,9 @@ func (f *function) start(ctx context.Context) (*instance, error) {
 	}
 	in.end()
 	var e *wire.Error
+	if errors.Is(err, errKilled) { // not by what the program did, or not only
+		return nil, &wire.Error{Op: "import", Name: f.name, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
+	}
 	if errors.As(err, &e) && (e.Kind == wire.KindPanic || e.Kind == wire.KindInvalid) {
 		return nil, &wire.Error{Op: "import", Name: f.name, Kind: wire.KindInvalid, Msg: e.Msg, Stack: e.Stack}
 	}
@@ -62,24 +66,23 @@ func (f *function) launch() (_ *instance, err error) {
 	var ours, theirs []*os.File
 	defer func() {
 		for _, file := range theirs {
-			_ = file.Close() //nolint:errcheck // the process has its own
+			_ = file.Close() // the process has its own
 		}
 		if err == nil {
 			return
 		}
 		for _, file := range ours {
-			_ = file.Close() //nolint:errcheck // nothing was written
+			_ = file.Close() // nothing was written
 		}
 		if in.home != "" {
 			remove(in.home)
 		}
 		f.python.ids.give(in.user)
-		var known *wire.Error
-		if !errors.As(err, &known) {
+		if _, known := errors.AsType[*wire.Error](err); !known {
 			err = &wire.Error{Op: "start", Name: f.name, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
 		}
 	}()
-	if in.home, err = os.MkdirTemp(f.home, "instance-"); err != nil {
+	if in.home, err = os.MkdirTemp(f.home.dir, "instance-"); err != nil {
 		return nil, err
 	}
 	if in.user.switched {
@@ -92,11 +95,11 @@ func (f *function) launch() (_ *instance, err error) {
 		return nil, err
 	}
 	ours, theirs = append(ours, conn), append(theirs, theirConn)
-	printed, print, err := os.Pipe()
+	outputs, output, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	ours, theirs = append(ours, printed), append(theirs, print)
+	ours, theirs = append(ours, outputs), append(theirs, output)
 	theirLife, life, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -107,11 +110,11 @@ func (f *function) launch() (_ *instance, err error) {
 		return nil, err
 	}
 	theirs = append(theirs, null)
-	in.frames.conn, in.lifeline = conn, life
-	if err := in.out.open(printed); err != nil {
+	in.conn, in.frames.conn, in.lifeline = conn, conn, life
+	if err := in.out.open(outputs); err != nil {
 		return nil, err
 	}
-	return in, in.exec([]*os.File{null, print, print, theirConn, theirLife})
+	return in, in.exec([]*os.File{null, output, output, theirConn, theirLife})
 }
 
 // exec starts the process, unless the function was closed, and what waits for it.
@@ -154,7 +157,7 @@ func (in *instance) end() {
 	in.ending.Do(func() {
 		in.ended.Store(true)
 		killGroup(in.process.Pid)
-		hangUp(in.frames.conn)
+		hangUp(in.conn)
 	})
 }
 
@@ -162,13 +165,13 @@ func (in *instance) end() {
 func (in *instance) wait() {
 	f := in.f
 	defer f.running.Done()
-	in.state, _ = in.process.Wait() //nolint:errcheck // then nothing is known of its end
+	in.state, _ = in.process.Wait() // then nothing is known of its end
 	in.end()
 	killGroup(in.process.Pid) // what was started while it ended
 	f.python.ids.sweep(in.user)
 	in.out.close()
 	close(in.gone)
-	_ = errors.Join(in.frames.conn.Close(), in.lifeline.Close()) //nolint:errcheck // only our end is left
+	_ = errors.Join(in.conn.Close(), in.lifeline.Close()) // only our end is left
 	remove(in.home)
 	f.python.ids.give(in.user)
 	f.died(in)
@@ -231,17 +234,18 @@ func (in *instance) crashed(ctx context.Context, broken *brokenError) error {
 	if in.f.isClosed() {
 		return in.f.unloaded()
 	}
-	if how == wasKilled {
-		how += ": it took more memory than the machine has, or somebody killed it"
-	}
 	in.out.end()
 	e := &wire.Error{Op: "run", Name: in.f.name, Kind: wire.KindPanic, Msg: "its process " + how}
+	if how == errKilled.Error() {
+		e.Msg += ": it took more memory than the machine has, or somebody killed it"
+		e.Err = errKilled
+	}
 	if tail := in.out.last(); tail != "" {
 		// Of a fault in C code that is where Python was.
-		e.Stack = "the last it printed:\n" + strings.ReplaceAll(tail, filepath.Join(in.f.home, "code")+"/", "")
+		e.Stack = "the last it printed:\n" + strings.ReplaceAll(tail, filepath.Join(in.f.home.dir, "code")+"/", "")
 	}
 	return e
 }
 
-// wasKilled is the end of a process that the kernel, or somebody else, has killed.
-const wasKilled = "was killed"
+// errKilled is the end of a process that the kernel, or somebody else, has killed.
+var errKilled = errors.New("was killed")

@@ -35,11 +35,11 @@ func (r *Runtime) interpreter(ctx context.Context) (*interpreter, error) {
 		return nil, fmt.Errorf("no Python: install python3 (3.8 or later; apt install python3) on the worker's machine, or configure the interpreter's path: %w", err)
 	}
 	ids := newIdentities()
-	real, err := r.try(ctx, path, ids)
+	python, err := r.try(ctx, path, ids)
 	if err != nil && ids.switches() {
 		// As where Python is installed in the home of root, or in a container with few users.
 		why := err
-		if real, err = r.try(ctx, path, nil); err == nil {
+		if python, err = r.try(ctx, path, nil); err == nil {
 			r.cfg.Warn(fmt.Sprintf("Python functions run as the worker's own user, root: others can't run %s from %s: %v", path, r.cfg.Scratch, why))
 			ids = nil
 		}
@@ -47,7 +47,8 @@ func (r *Runtime) interpreter(ctx context.Context) (*interpreter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", path, err)
 	}
-	r.found = &interpreter{real, ids}
+	clearScratch(r.cfg.Scratch, time.Now())
+	r.found = &interpreter{python, ids}
 	return r.found, nil
 }
 
@@ -64,15 +65,15 @@ func (r *Runtime) try(ctx context.Context, path string, ids *identities) (string
 	if err != nil {
 		return "", err
 	}
-	defer remove(home)
-	script := filepath.Join(home, "about.py")
+	defer home.leave()
+	script := filepath.Join(home.dir, "about.py")
 	if err := writeFile(script, []byte(about), 0o644); err != nil {
 		return "", err
 	}
 	// This is a fresh interpreter's first start, which may have to come from a slow disk.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	said, failed, err := capture(ctx, []string{path, "-I", script}, home, id)
+	said, failed, err := capture(ctx, []string{path, "-I", script}, home.dir, id)
 	if err != nil {
 		return "", err
 	}
@@ -106,7 +107,7 @@ func capture(ctx context.Context, args []string, dir string, id identity) (out, 
 		return nil, nil, errors.Join(err, outW.Close(), errW.Close())
 	}
 	process, err := startProcess(args, dir, environment(dir), []*os.File{null, outW, errW}, id, id)
-	_ = errors.Join(null.Close(), outW.Close(), errW.Close()) //nolint:errcheck // the child's
+	_ = errors.Join(null.Close(), outW.Close(), errW.Close()) // the child's
 	if err != nil {
 		return nil, nil, err
 	}

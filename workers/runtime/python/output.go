@@ -41,7 +41,7 @@ func (o *output) open(pipe *os.File) (err error) {
 
 // run takes what is printed until close.
 func (o *output) run() {
-	_ = o.raw.Read(func(fd uintptr) bool { //nolint:errcheck // the end
+	_ = o.raw.Read(func(fd uintptr) bool { // the end
 		for {
 			o.mu.Lock()
 			more, ended := o.takeLocked(fd)
@@ -88,11 +88,11 @@ func (o *output) close() {
 	o.mu.Lock()
 	o.drainLocked()
 	o.mu.Unlock()
-	_ = o.pipe.Close() //nolint:errcheck // only read
+	_ = o.pipe.Close() // only read
 }
 
 func (o *output) drainLocked() {
-	_ = o.raw.Control(func(fd uintptr) { o.takeLocked(fd) }) //nolint:errcheck // it is closed, and was drained
+	_ = o.raw.Control(func(fd uintptr) { o.takeLocked(fd) }) // it is closed, and was drained
 }
 
 // takeLocked reads what there is. There is more if that was too much for one go.
@@ -124,7 +124,7 @@ func (o *output) writeLocked(n int) {
 	}
 	if o.log != nil {
 		// Nobody's function fails because its log does.
-		_, _ = o.log.Write(text) //nolint:errcheck // said above
+		_, _ = o.log.Write(text)
 	}
 	o.tail = append(o.tail, text[max(0, len(text)-tailAtMost):]...)
 	if cut := len(o.tail) - tailAtMost; cut > 0 {

@@ -17,6 +17,8 @@ func killGroup(int) {}
 
 func socketPair() (ours, theirs *os.File, err error) { return nil, nil, errSystem }
 
+func lockFile(string) (*os.File, error) { return nil, errSystem }
+
 func hangUp(*os.File) {}
 
 func readNow(uintptr, []byte) (n int, ended bool) { return 0, true }

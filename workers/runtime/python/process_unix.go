@@ -19,7 +19,7 @@ func startProcess(args []string, dir string, env []string, files []*os.File, use
 
 // killGroup kills a process and all of its process group.
 func killGroup(pid int) {
-	_ = syscall.Kill(-pid, syscall.SIGKILL) //nolint:errcheck // they have ended
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // they have ended
 }
 
 // socketPair returns the two ends of a connection. Ours blocks in the kernel: to wait
@@ -34,9 +34,22 @@ func socketPair() (ours, theirs *os.File, err error) {
 	for _, fd := range fds {
 		syscall.CloseOnExec(fd)
 		const room = 1 << 20                                                       // large values need fewer turns
-		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, room) //nolint:errcheck // a wish
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, room) // a wish
 	}
 	return os.NewFile(uintptr(fds[0]), "instance"), os.NewFile(uintptr(fds[1]), "worker"), nil
+}
+
+// lockFile returns the file, which nobody else can lock until it is closed: by its
+// process's end at the latest.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a file descriptor
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // hangUp has all reads and writes of a connection return.
@@ -45,8 +58,8 @@ func hangUp(conn *os.File) {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { //nolint:errcheck // it is closed
-		_ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) //nolint:errcheck // the other end has hung up
+	_ = raw.Control(func(fd uintptr) { // it is closed
+		_ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) // the other end has hung up
 	})
 }
 
@@ -66,7 +79,7 @@ func readNow(fd uintptr, into []byte) (n int, ended bool) {
 	}
 }
 
-// exitOf says how a process has ended, and whether it did so without being killed.
+// exitOf says how a process has ended.
 func exitOf(state *os.ProcessState) string {
 	if state == nil {
 		return "ended"
@@ -74,7 +87,7 @@ func exitOf(state *os.ProcessState) string {
 	status, ok := state.Sys().(syscall.WaitStatus)
 	switch {
 	case ok && status.Signaled() && status.Signal() == syscall.SIGKILL:
-		return wasKilled
+		return errKilled.Error()
 	case ok && status.Signaled():
 		return "was ended by the signal " + status.Signal().String()
 	default:

@@ -36,13 +36,20 @@
 // group, and another one takes its place. It ends with the worker, too, even if that
 // is killed: see tether in shim.py.
 //
-// An instance has no environment but PATH, HOME, TMPDIR and a locale, and runs in a
-// directory of its own, which is removed when it ends. Its memory, the size of the
-// files it writes, and its open files are bounded. A worker that runs as root on Linux runs each
-// instance as a user that is nobody else, so that it can't read what only the
-// worker may, and can't signal other processes. Else an instance runs as the worker's
-// own user, and can do what that may. There is no protection from use of the
-// network, the disk or the processor beyond that.
+// An instance has no environment but PATH, HOME, TMPDIR, a locale and one thread for
+// each of numpy's libraries. It runs in a directory of its own, which is removed when
+// it ends. Its memory, its open files and the size of each file it writes are bounded.
+//
+// A worker that runs as root on Linux runs each instance as a user that nobody else
+// is, so that it can neither read what only the worker may nor signal others, and all
+// that it has started is found and ended. Elsewhere an instance runs as the worker's
+// own user. Then Landlock, where Linux has it (5.13 and later), lets it read no files
+// but the system's, Python's and its own, write none but its own, and (from 6.12 on)
+// signal nobody; and what leaves its process group outlives it. Config.Warn is told
+// if the machine has less than that.
+//
+// There is no protection from what a function does over the network, and none of the
+// processor's time and the disk's room beyond a call's time-out and those bounds.
 package python
 
 import (
@@ -68,7 +75,8 @@ type Config struct {
 	// Default "python3".
 	Interpreter string
 	// Scratch is the directory that code and what it writes are kept in, each in
-	// directories of their own. Default os.TempDir.
+	// directories of their own. Default os.TempDir. Workers may share it: what one
+	// has left that was killed, the next one removes.
 	Scratch string
 	// Memory bounds each instance of a program that doesn't say so itself, in
 	// bytes. Default 256 MiB, of which an interpreter takes ten; numpy takes 40 more.
@@ -161,7 +169,7 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 		err = f.first(ctx)
 	}
 	if err != nil {
-		_ = f.Close() //nolint:errcheck // it never fails
+		_ = f.Close() // it never fails
 		return nil, err
 	}
 	return f, nil
@@ -174,15 +182,14 @@ func (f *function) settle(scratch, program string) (err error) {
 	if f.home, err = makeHome(scratch, f.group); err != nil {
 		return fmt.Errorf("load %q: %w", f.name, err)
 	}
-	if err := copyTree(filepath.Join(f.home, "code"), program); err != nil {
-		var invalid *wire.Error
-		if errors.As(err, &invalid) {
+	if err := copyTree(filepath.Join(f.home.dir, "code"), program); err != nil {
+		if _, invalid := errors.AsType[*wire.Error](err); invalid {
 			return err
 		}
 		return fmt.Errorf("load %q: copy program: %w", f.name, err)
 	}
 	for name, text := range map[string][]byte{"shim.py": shim, "cloudburst.py": library} {
-		if err := writeFile(filepath.Join(f.home, name), text, 0o644); err != nil {
+		if err := writeFile(filepath.Join(f.home.dir, name), text, 0o644); err != nil {
 			return fmt.Errorf("load %q: %w", f.name, err)
 		}
 	}
@@ -205,7 +212,7 @@ func (f *function) arguments() ([]string, error) {
 		s.Processes, s.Alone = processesAtMost, true
 	}
 	text, err := json.Marshal(s)
-	return []string{f.python.path, "-I", filepath.Join(f.home, "shim.py"), filepath.Join(f.home, "code"), string(text)}, err
+	return []string{f.python.path, "-I", filepath.Join(f.home.dir, "shim.py"), filepath.Join(f.home.dir, "code"), string(text)}, err
 }
 
 // processesAtMost bounds the processes and threads of an instance that has a user of

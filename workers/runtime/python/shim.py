@@ -28,7 +28,10 @@ sys.path.insert(0, HERE)
 import cloudburst  # noqa: E402
 from cloudburst import MOST, Cloudburst, Error, Permanent, decode, encode, field, fields, receive, send  # noqa: E402
 
-sys.path[0] = CODE
+# The program's modules come later: nothing of it runs before limit and confine have.
+del sys.path[0]
+# What multiprocessing starts would else import this file.
+del __file__
 
 # Failures.
 
@@ -115,6 +118,7 @@ def find(entry):
 def load(entry):
     module, function = find(entry)
     sys.argv = [module]
+    sys.path.insert(0, CODE)
     if module == "__init__":
         import importlib.util as util
 
@@ -178,7 +182,7 @@ def caller(fn):
 
 def run(call, asked):
     """Runs one call, and returns what to send for it."""
-    lib = Cloudburst()
+    lib = cloudburst.current = Cloudburst()
     try:
         kind, body = fields(asked[1:])
         answer = (b"R", *encode(call(lib, bytes(kind), body)))
@@ -189,7 +193,7 @@ def run(call, asked):
             e = Argument(str(e))
         answer = failure(e)
     with lib._lock:
-        lib._open = False
+        cloudburst.current = None
     flush()
     return answer
 
@@ -319,7 +323,7 @@ def main():
     tether()
     limit(settings["memory"], settings["processes"])
     free = "" if settings["alone"] else confined(settings["read"] or ())
-    for fd in map(int, os.listdir("/dev/fd")):
+    for fd in map(int, os.listdir("/dev/fd")):  # of /proc
         if fd > 4:  # of the worker's, from whoever has started that
             try:
                 os.close(fd)
@@ -340,7 +344,7 @@ def main():
         send(failure(e, where=True))
         return
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # what was imported stays
     flush()
     send((b"R", *field(b"text/plain"), *field(free.encode())))
     while True:

@@ -57,6 +57,7 @@ func (s Suite) stopped(t *testing.T, f runtime.Function, call *runtime.Call) {
 
 // waits has calls wait for an instance, some longer than they can.
 func (s Suite) waits(t *testing.T) {
+	t.Helper()
 	f := s.load(t, "sleep", runtime.Program{Concurrency: 1})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var group sync.WaitGroup

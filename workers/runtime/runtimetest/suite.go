@@ -17,6 +17,7 @@ import (
 //		rt := wasm.New(wasm.Config{})
 //		runtimetest.Run(t, runtimetest.Suite{
 //			Load: func(t *testing.T, program string, p runtime.Program) (runtime.Loaded, error) {
+//				t.Helper()
 //				p.Path = filepath.Join(modules, program+".wasm")
 //				return rt.Load(t.Context(), p)
 //			},
@@ -75,6 +76,7 @@ const within = 30 * time.Second
 
 // Run tests a runtime.
 func Run(t *testing.T, s Suite) {
+	t.Helper()
 	before := goroutines()
 	t.Run("values", s.values)
 	t.Run("state", s.state)

@@ -35,6 +35,8 @@ type execution struct {
 	spent int64     // fuel
 	since time.Time // when it began to compute, or got its turn
 	turn  bool      // holds one of the runtime's turns
+	// deadline is that of the context, if there is one.
+	deadline time.Time
 }
 
 // asked is what a guest has had of its host that another might have had otherwise.
@@ -67,6 +69,7 @@ func executionOf(ctx context.Context) *execution {
 func (f *function) execute(ctx context.Context, call *runtime.Call) *execution {
 	x := &execution{f: f, call: call}
 	x.Context, x.cancel = context.WithCancelCause(ctx)
+	x.deadline, _ = ctx.Deadline()
 	x.log.most = f.runtime.cfg.MaxLog
 	if call != nil {
 		x.in = call.Args.Body
@@ -129,10 +132,19 @@ func (x *execution) refill(mod api.Module) {
 		x.spent += slice - int64(left.Get()) //nolint:gosec // bits
 		left.Set(uint64(slice))              //nolint:gosec // bits
 	}
-	if x.inst != nil && x.inst.in != nil && x.inst.in.references() > maxReferences { // it is none while it is made
-		panic(errReferences)
+	if inst := x.inst; inst != nil { // it is none while it is made
+		if inst.in != nil && inst.in.references() > maxReferences {
+			panic(errReferences)
+		}
+		if inst.depth() > maxStack {
+			panic(errStack)
+		}
 	}
 	now := time.Now()
+	if !x.deadline.IsZero() && now.After(x.deadline) { // whose timer may be late, for want of a processor
+		<-x.Done()
+		panic(errEnded)
+	}
 	switch took := now.Sub(x.since); {
 	case x.since.IsZero():
 		x.since = now
@@ -142,10 +154,15 @@ func (x *execution) refill(mod api.Module) {
 	case !x.turn && took > patience:
 		x.wait()
 	}
-	goruntime.Gosched()
+	if x.f.runtime.crowded {
+		goruntime.Gosched()
+	}
 }
 
-var errReferences = errors.New("too many references to functions (ref.func)")
+var (
+	errReferences = errors.New("too many references to functions (ref.func)")
+	errStack      = errors.New("stack overflow")
+)
 
 // wait takes a turn.
 func (x *execution) wait() {

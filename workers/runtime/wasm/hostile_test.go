@@ -1,8 +1,12 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +18,7 @@ var errTime = &wire.Error{Op: "run", Kind: wire.KindTimeout, Msg: "its time is u
 
 func TestEnded(t *testing.T) {
 	r := newRuntime(t, Config{})
-	for _, entry := range []string{"loop", "tight", "sleeper", "pester", "spin_clock"} {
+	for _, entry := range []string{"loop", "tight", "sleeper", "pester", "spin_clock", "fill"} {
 		t.Run(entry, func(t *testing.T) {
 			f := load(t, r, entry)
 			for range 3 {
@@ -32,5 +36,84 @@ func TestEnded(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A memory that can't grow is the guest's to deal with.
+func TestMemoryLimit(t *testing.T) {
+	r := newRuntime(t, Config{})
+	for _, limit := range []int64{4 << 20, 0} {
+		f := loadProgram(t, r, runtime.Program{Function: "test", Path: "testdata/guest.wasm", Entry: "hoard", Memory: limit})
+		for range 3 {
+			v, err := invoke(t, f, "")
+			if limit == 0 {
+				limit = 128 << 20
+			}
+			got, _ := strconv.ParseInt(string(v.Body), 10, 64)
+			if most := limit / pageSize; err != nil || got > most || got < most-20 {
+				t.Errorf("of %d pages the guest could allocate %d, %v", most, got, err)
+			}
+		}
+	}
+}
+
+// What a guest writes to its log is cut, but its end is not lost to its error.
+func TestChatter(t *testing.T) {
+	r := newRuntime(t, Config{})
+	f := load(t, r, "chatter")
+	var log bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := f.Invoke(ctx, &runtime.Call{Function: "test", Log: &log}); err != nil {
+		t.Fatal(err)
+	}
+	if n := log.Len(); n > 1<<20+200 || n < 1<<20-200 || !strings.HasSuffix(log.String(), "dropped: it is more than 1048576 bytes]\n") {
+		t.Errorf("%d bytes of log, which ends %q", n, log.Bytes()[max(0, n-100):])
+	}
+}
+
+// A guest that computes for long waits for others that do, and doesn't keep one
+// that doesn't from running.
+func TestTurns(t *testing.T) {
+	r := newRuntime(t, Config{Busy: 1, Concurrency: 8})
+	loop, quick := load(t, r, "loop"), load(t, r, "")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if _, err := loop.Invoke(ctx, &runtime.Call{Function: "test"}); !errors.Is(err, errTime) {
+				t.Errorf("got %v, want %v", err, errTime)
+			}
+		})
+	}
+	for range 100 {
+		if _, err := invoke(t, quick, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel(errTime)
+	group.Wait()
+	if n := len(r.turns); n != 0 {
+		t.Errorf("%d turns are still taken", n)
+	}
+}
+
+// Tables are no part of the memory that is bounded, and have a bound of their own;
+// so have references to functions.
+func TestTables(t *testing.T) {
+	r := newRuntime(t, Config{})
+	grow := loadProgram(t, r, runtime.Program{Function: "test", Path: "testdata/tables.wasm", Entry: "grow"})
+	if v, err := invoke(t, grow, ""); err != nil || string(v.Body) != "9" {
+		t.Errorf("a table could grow to %s hundred thousand entries, %v; want 9", v.Body, err)
+	}
+	refer := loadProgram(t, r, runtime.Program{Function: "test", Path: "testdata/tables.wasm", Entry: "refer"})
+	for range 2 {
+		if _, err := invoke(t, refer, ""); wire.KindOf(err) != wire.KindPanic || !strings.Contains(err.Error(), "too many references") {
+			t.Errorf("references without end: %v", err)
+		}
+	}
+	_, err := boundTables([]byte("\x00asm\x01\x00\x00\x00\x04\x07\x01\x70\x00\xff\xff\xff\x7f"))
+	if err == nil || !strings.Contains(err.Error(), "268435455 entries") {
+		t.Errorf("a table of 268435455 entries: %v", err)
 	}
 }

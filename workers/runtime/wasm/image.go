@@ -9,7 +9,7 @@ import (
 // that are no references. It doesn't change, and any number of instances may be
 // put back to it at once.
 type image struct {
-	data    []byte // of memory; what follows it is zero
+	data    []byte // of memory; what follows is zero
 	pages   uint32
 	globals []global
 	file    *os.File // holds data too, where that is quicker
@@ -34,10 +34,4 @@ func imageOf(inst *instance, pagemap *os.File) *image {
 		img.share()
 	}
 	return img
-}
-
-func (img *image) close() {
-	if img.file != nil {
-		_ = img.file.Close() //nolint:errcheck // it is only read
-	}
 }

@@ -2,9 +2,9 @@ package wasm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
@@ -19,9 +19,12 @@ type instance struct {
 	mem    api.Memory // nil if the module has none
 	linear *memory    // what mem is made of
 	fuel   api.MutableGlobal
-	in     *interior // nil: it can't be put back
+	in     *interior    // nil: it can't be put back
+	init   api.Function // nil if there is none
 	entry  api.Function
-	ready  bool // nothing has to run before the entry
+	stack  reflect.Value // of the entry
+	ready  bool          // nothing has to run before the entry
+	used   time.Time     // when it was put back
 }
 
 // newInstance makes an instance in the state that it is in before anything of it
@@ -51,10 +54,18 @@ func (f *function) newInstance(x *execution) (inst *instance, err error) {
 		inst.fuel = g
 	}
 	inst.in, _ = interiorOf(inst.mod, f.module.dropped)
-	if inst.entry = inst.mod.ExportedFunction(f.entry); inst.entry == nil {
-		return nil, errors.Join(fmt.Errorf("its entry %q is gone", f.entry), inst.close())
+	inst.enter(f.entry)
+	if f.init {
+		inst.init = inst.mod.ExportedFunction(initExport)
 	}
+	inst.ready = !f.init && !f.prepare
 	return inst, nil
+}
+
+// enter makes the entry, which has a stack of its own.
+func (inst *instance) enter(name string) {
+	inst.entry = inst.mod.ExportedFunction(name)
+	inst.stack = stackOf(inst.entry)
 }
 
 func (inst *instance) close() error { return inst.mod.Close(context.Background()) }
@@ -72,8 +83,8 @@ func (inst *instance) reset(img *image) bool {
 	if in.buffer != nil && !inst.resetMemory(img) {
 		return false
 	}
-	if stackOf(inst.entry) > keepStack {
-		inst.entry = inst.mod.ExportedFunction(inst.entry.Definition().ExportNames()[0])
+	if inst.depth() > keepStack {
+		inst.enter(inst.entry.Definition().ExportNames()[0])
 	}
 	return true
 }
@@ -99,19 +110,18 @@ func (inst *instance) resetMemory(img *image) bool {
 	return inst.linear.reset(img, max(used, int(img.pages)*pageSize)) == nil
 }
 
-// keepStack is how large a stack, which grows with the depth of the guest's calls
-// up to 80 MB, an instance may keep from one call to the next.
-const keepStack = 256 << 10
+const (
+	// keepStack is how large a stack an instance may keep from one call to the next.
+	keepStack = 256 << 10
+	// maxStack is how large a stack may be, which isn't in the guest's memory. That
+	// is looked at once in a slice; wazero itself gives up at 80 MB.
+	maxStack = 16 << 20
+)
 
-// stackOf returns how large a function's stack is; 0 if it can't be told.
-func stackOf(f api.Function) int {
-	v := reflect.ValueOf(f)
-	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+// depth is how large the stack of the entry is; 0 if it can't be told.
+func (inst *instance) depth() int {
+	if !inst.stack.IsValid() {
 		return 0
 	}
-	stack := v.Elem().FieldByName("stack")
-	if !stack.IsValid() || stack.Kind() != reflect.Slice {
-		return 0
-	}
-	return stack.Len()
+	return inst.stack.Len()
 }

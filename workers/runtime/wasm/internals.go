@@ -160,3 +160,17 @@ func (in *interior) reset() {
 // references counts the functions that the guest has made references to. Each
 // takes memory of the host until the instance is closed.
 func (in *interior) references() int { return in.refs.Len() - in.made }
+
+// stackOf returns the stack of a function, of which only the length can be used;
+// the zero Value if it isn't found.
+func stackOf(f api.Function) reflect.Value {
+	v := reflect.ValueOf(f)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	stack := v.Elem().FieldByName("stack")
+	if stack.Kind() != reflect.Slice {
+		return reflect.Value{}
+	}
+	return stack
+}

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -85,7 +85,6 @@ func (r *Runtime) newFunction(p runtime.Program, m *module) (*function, error) {
 		concurrency = r.cfg.Concurrency
 	}
 	f.slots = make(chan struct{}, concurrency)
-	f.idle = make(chan *instance, concurrency)
 	f.freed = make(chan struct{}, concurrency)
 	f.ctx, f.end = context.WithCancelCause(context.Background())
 	return f, nil
@@ -98,14 +97,17 @@ func (f *function) compile(ctx context.Context, code []byte) (err error) {
 			err = fmt.Errorf("it can't be compiled: %v", p)
 		}
 	}()
-	config := wazero.NewRuntimeConfig().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithCompilationCache(f.runtime.cache).
-		WithMemoryLimitPages(uint32(f.limit / pageSize)). //nolint:gosec // 65,536 at most
-		WithDebugInfoEnabled(false)                       // its offsets are those before metering
-	f.wazero = wazero.NewRuntimeWithConfig(ctx, config)
-	if f.compiled, err = f.wazero.CompileModule(experimental.WithCompilationWorkers(ctx, 1), code); err != nil {
-		return err
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if err := f.machineCode(ctx, code, f.runtime.cache); err != nil {
+		if !strings.Contains(err.Error(), "compilationcache") {
+			return err
+		}
+		// What is on disk is damaged: it is made anew, and not kept.
+		if err := errors.Join(f.wazero.Close(ctx), f.machineCode(ctx, code, wazero.NewCompilationCache())); err != nil {
+			return err
+		}
 	}
 	entry := f.compiled.ExportedFunctions()[f.entry]
 	params, results := entry.ParamTypes(), entry.ResultTypes()
@@ -123,6 +125,17 @@ func (f *function) compile(ctx context.Context, code []byte) (err error) {
 	}
 	f.config = wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	return provide(ctx, f.wazero, m.imports)
+}
+
+func (f *function) machineCode(ctx context.Context, code []byte, cache wazero.CompilationCache) (err error) {
+	config := wazero.NewRuntimeConfig().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithCompilationCache(cache).
+		WithMemoryLimitPages(uint32(f.limit / pageSize)). //nolint:gosec // 65,536 at most
+		WithDebugInfoEnabled(false)                       // its offsets are those before metering
+	f.wazero = wazero.NewRuntimeWithConfig(ctx, config)
+	f.compiled, err = f.wazero.CompileModule(ctx, code)
+	return err
 }
 
 // link makes the first instance, and the image of it.
@@ -146,7 +159,6 @@ func (f *function) link(ctx context.Context) error {
 			f.image, f.mode = f.made, fromImage
 		}
 	}
-	inst.ready = !f.init && !f.prepare
-	f.idle <- inst
+	f.give(inst)
 	return nil
 }

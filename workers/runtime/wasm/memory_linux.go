@@ -146,19 +146,33 @@ func openPagemap() *os.File {
 	return f
 }
 
-// share puts a large image where instances can map it.
+// share puts a large image where instances can map it, and out of Go's heap.
 func (img *image) share() {
 	if img.pages*pageSize <= small || len(img.data) == 0 {
 		return
 	}
 	fd, err := unix.MemfdCreate("cloudburst", unix.MFD_CLOEXEC)
 	if err != nil {
-		return
+		return // then each instance has a copy
 	}
 	file := os.NewFile(uintptr(fd), "image") //nolint:gosec // a descriptor
-	if _, err := file.Write(img.data); err != nil || file.Truncate(int64(pageUp(len(img.data)))) != nil {
+	n := pageUp(len(img.data))
+	var data []byte
+	if err = file.Truncate(int64(n)); err == nil {
+		data, err = unix.Mmap(fd, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	}
+	if err != nil {
 		_ = file.Close() //nolint:errcheck // nothing is lost
 		return
 	}
-	img.file = file
+	copy(data, img.data)
+	img.file, img.data = file, data
+}
+
+func (img *image) close() {
+	if img.file != nil {
+		_ = img.file.Close()      //nolint:errcheck // it is only read
+		_ = unix.Munmap(img.data) //nolint:errcheck // it can't fail for what Mmap returned
+		img.data = nil
+	}
 }

@@ -37,4 +37,6 @@ func (m *memory) reset(img *image, used int) error {
 
 func (img *image) share() {}
 
+func (img *image) close() {}
+
 func openPagemap() *os.File { return nil }

@@ -13,9 +13,14 @@ const (
 	descriptors
 )
 
-// maxVectors is how many buffers one call may read into or write from; the
-// customary limit of POSIX systems.
-const maxVectors = 1024
+const (
+	// maxVectors is how many buffers one call may read into or write from; the
+	// customary limit of POSIX systems.
+	maxVectors = 1024
+	// maxTransfer is how many bytes one call reads or writes. Guests come again for
+	// the rest, and between, their time may be over.
+	maxTransfer = 1 << 20
+)
 
 // open says whether the guest has a file of that number.
 func (x *execution) open(fd uint64) bool { return fd < descriptors && !x.closed[fd] }
@@ -70,9 +75,9 @@ func (x *execution) fdFilestatGet(m api.Memory, a []uint64) errno {
 	return errSuccess
 }
 
-// vectors calls do with each buffer of a list, until it returns false. It returns
-// errFault for a buffer that isn't in the guest's memory.
-func (x *execution) vectors(m api.Memory, list, n uint64, do func(b []byte) bool) errno {
+// transfer calls do with each buffer of a list, until it has done less than was
+// asked of it, and writes how many bytes were done in all.
+func (x *execution) transfer(m api.Memory, list, n, total uint64, do func(b []byte) int) errno {
 	if n > maxVectors {
 		return errInval
 	}
@@ -80,16 +85,20 @@ func (x *execution) vectors(m api.Memory, list, n uint64, do func(b []byte) bool
 	if !ok {
 		return errFault
 	}
+	done := 0
 	for ; len(all) > 0; all = all[8:] {
 		b, ok := m.Read(le.Uint32(all), le.Uint32(all[4:]))
 		if !ok {
 			return errFault
 		}
-		if !do(b) {
+		b = b[:min(len(b), maxTransfer-done)]
+		got := do(b)
+		if done += got; got < len(b) || done == maxTransfer {
 			break
 		}
 	}
-	return errSuccess
+	x.charge(int64(done) / fuelPerBytes)
+	return put32(m, total, done)
 }
 
 func (x *execution) fdRead(m api.Memory, a []uint64) errno {
@@ -97,17 +106,11 @@ func (x *execution) fdRead(m api.Memory, a []uint64) errno {
 		return errBadf
 	}
 	x.need("standard input")
-	done := 0
-	if err := x.vectors(m, a[1], a[2], func(b []byte) bool {
+	return x.transfer(m, a[1], a[2], a[3], func(b []byte) int {
 		n := copy(b, x.in)
 		x.in = x.in[n:]
-		done += n
-		return len(x.in) > 0
-	}); err != errSuccess {
-		return err
-	}
-	x.charge(int64(done) / fuelPerBytes)
-	return put32(m, a[3], done)
+		return n
+	})
 }
 
 func (x *execution) fdWrite(m api.Memory, a []uint64) errno {
@@ -115,19 +118,14 @@ func (x *execution) fdWrite(m api.Memory, a []uint64) errno {
 		return errBadf
 	}
 	x.asked |= askedCall
-	done := 0
-	if err := x.vectors(m, a[1], a[2], func(b []byte) bool {
-		if done += len(b); a[0] == stdout {
+	return x.transfer(m, a[1], a[2], a[3], func(b []byte) int {
+		if a[0] == stdout {
 			x.print(b)
 		} else {
 			x.log.write(b)
 		}
-		return true
-	}); err != errSuccess {
-		return err
-	}
-	x.charge(int64(done) / fuelPerBytes)
-	return put32(m, a[3], done)
+		return len(b)
+	})
 }
 
 // What a guest can wait for.

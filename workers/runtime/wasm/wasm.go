@@ -101,6 +101,10 @@ type Runtime struct {
 	cfg   Config
 	cache wazero.CompilationCache
 	turns chan struct{} // one for each guest that computes for long
+	// crowded says that guests may take all processors, so that each has to yield
+	// its own. Where one is free, yielding does harm: it wakes that one up to take
+	// over the guest.
+	crowded bool
 	// pagemap tells which pages of memory were written to; nil if the system doesn't.
 	pagemap *os.File
 
@@ -116,7 +120,7 @@ var _ runtime.Runtime = (*Runtime)(nil)
 // New returns a Runtime. Close it when its functions are no longer needed.
 func New(cfg Config) (*Runtime, error) {
 	r := &Runtime{cfg: cfg.withDefaults(), loaded: make(map[*function]struct{})}
-	r.turns = make(chan struct{}, r.cfg.Busy)
+	r.turns, r.crowded = make(chan struct{}, r.cfg.Busy), r.cfg.Busy >= goruntime.GOMAXPROCS(0)
 	r.cache = wazero.NewCompilationCache()
 	if cfg.Cache != "" {
 		var err error

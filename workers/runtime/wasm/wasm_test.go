@@ -130,24 +130,6 @@ func stackIn(e *wire.Error) string {
 	return e.Stack
 }
 
-func TestNothingIsRemembered(t *testing.T) {
-	r := newRuntime(t, Config{})
-	f := load(t, r, "remember")
-	first, err := invoke(t, f, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 20 {
-		v, err := invoke(t, f, "")
-		if err != nil || string(v.Body) != string(first.Body) {
-			t.Fatalf("call %d = %s, %v; the first was %s", i+2, v.Body, err, first.Body)
-		}
-	}
-	if f.total != 1 {
-		t.Errorf("%d instances for calls one after the other, want 1", f.total)
-	}
-}
-
 func TestRefused(t *testing.T) {
 	r := newRuntime(t, Config{})
 	guest, err := os.ReadFile("testdata/guest.wasm")
@@ -180,6 +162,14 @@ func TestRefused(t *testing.T) {
 				t.Errorf("got %v; want %q", err, tt.want)
 			}
 		})
+	}
+	for path, want := range map[string]string{
+		"testdata/foreign.wasm": `it imports "puts" of "env": wrong ABI`,
+		"testdata/start.wasm":   "its start function takes longer than 1s",
+	} {
+		if _, err := r.Load(t.Context(), runtime.Program{Function: "test", Path: path}); wire.KindOf(err) != wire.KindInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v; want %q", path, err, want)
+		}
 	}
 	if _, err := r.Load(t.Context(), runtime.Program{Function: "test", Path: "testdata/missing.wasm"}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)

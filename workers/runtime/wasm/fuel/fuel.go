@@ -10,6 +10,9 @@
 //	fuel -= cost of what follows
 //	if fuel < 0 { refill() }
 //
+// The counter is a global. A function that loops keeps it in a local meanwhile,
+// and writes it back before it calls another and when it ends.
+//
 // The host's refill sets the counter anew, and so meters; or it panics, and so
 // ends the guest. What lies between two looks at the counter is bounded by the
 // size of a function: a function that neither loops nor calls isn't counted in
@@ -79,21 +82,34 @@ type section struct {
 type module struct {
 	sections []section
 
-	types     []int  // parameters of each type
+	types     []signature
 	typeOf    []int  // the type of each function that it defines
 	imported  uint64 // functions
 	globals   uint64 // imported and defined
 	functions []function
 }
 
+// A signature is a type of functions: how many parameters, which results.
+type signature struct {
+	params  int
+	results []byte
+}
+
 // A function is one that the module defines.
 type function struct {
 	locals, code reader // where they are
+	results      []byte // their types
 	own          int    // local that is free for our use; so is the next, if there is bulk
 	size         uint64 // in instructions, without loops
 	calls, loops bool
 	bulk         bool // it fills or copies, which is counted by how much
 }
+
+// keeps says that the function keeps the counter in a local, which a processor has
+// in a register, from its beginning to its end but for its calls. That is cheaper in
+// loops and dearer around calls. A function of several results would need a type
+// of its own for it.
+func (f *function) keeps() bool { return f.loops && len(f.results) < 2 }
 
 // free says that the function isn't counted in itself, but where it is called.
 func (f *function) free() bool { return !f.calls && !f.loops && !f.bulk }
@@ -137,8 +153,14 @@ func (m *module) find(id byte) *reader {
 	return &reader{b: []byte{0}}
 }
 
-// survey reads what rewriting has to know.
+// survey reads what rewriting has to know. Lists that are longer than they can be
+// are refused here, all of them: the engine would make room for them first.
 func (m *module) survey() {
+	for _, s := range m.sections {
+		if s.id != secCustom && s.id != secStart && s.id != secDataCount {
+			(&reader{b: s.body, base: s.offset}).count()
+		}
+	}
 	r := m.find(secType)
 	for range r.count() {
 		if form := r.byte(); form != 0x60 {
@@ -146,8 +168,7 @@ func (m *module) survey() {
 		}
 		params := r.count()
 		r.bytes(params)
-		r.bytes(r.count())
-		m.types = append(m.types, params)
+		m.types = append(m.types, signature{params, r.bytes(r.count())})
 	}
 	r = m.find(secImport)
 	for range r.count() {
@@ -182,9 +203,9 @@ func (m *module) survey() {
 // localsAtMost is what the engine permits.
 const localsAtMost = 50_000
 
-func surveyFunction(body *reader, params int) function {
-	f := function{locals: *body}
-	total := uint64(params) //nolint:gosec // a length
+func surveyFunction(body *reader, of signature) function {
+	f := function{locals: *body, results: of.results}
+	total := uint64(of.params) //nolint:gosec // a length
 	for range body.count() {
 		if total += body.uleb(); total > localsAtMost {
 			body.fail("over %d locals", localsAtMost)

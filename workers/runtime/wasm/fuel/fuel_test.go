@@ -357,6 +357,7 @@ func TestWhatCanNotBeReadIsAnError(t *testing.T) {
 		"cut":       {good[:len(good)-5], "length"},
 		"atomics":   {bin(sec(1, voids), sec(3, none), sec(10, fn(none, 0xfe, 0x10, 2, 0))), "0xfe"},
 		"taken":     {bin(sec(1, voids), sec(3, none), sec(7, export(Global, 0, 0)), sec(10, fn(none))), "exports"},
+		"lists":     {[]byte("\x00asm\x01\x00\x00\x00\x04\x06\xb8\xb8\xb8000"), "there are"},
 		"order":     {bin(sec(3, none), sec(1, voids), sec(10, fn(none))), "place"},
 	} {
 		_, err := Instrument(c.code)

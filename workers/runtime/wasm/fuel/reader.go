@@ -116,7 +116,9 @@ const (
 	opLoop               = 0x03
 	opIf                 = 0x04
 	opEnd                = 0x0b
+	opBr                 = 0x0c
 	opBrTable            = 0x0e
+	opReturn             = 0x0f
 	opCall               = 0x10
 	opCallIndirect       = 0x11
 	opReturnCall         = 0x12

@@ -178,29 +178,32 @@ func (m *module) codeSection(there bool) []byte {
 // function writes a function with its looks at the counter.
 func (m *module) function(out []byte, f *function) []byte {
 	locals := f.locals
-	var costs []uint64
 	if f.free() {
 		out = append(out, locals.rest()...)
-	} else {
-		out = append(out, m.locals(&locals, f)...)
-		costs = m.costs(f)
+		for code := f.code; code.left() > 0; {
+			out = m.copied(out, code.instruction())
+		}
+		return out
+	}
+	out = append(out, m.locals(&locals, f)...)
+	w := writer{m: m, f: f, costs: m.costs(f), out: out}
+	if f.keeps() {
+		w.loadCounter()
 	}
 	if f.calls {
-		out = m.look(out, f.own, costs[0])
+		w.look(w.costs[0])
 	}
-	loop := 0
+	if f.keeps() {
+		w.begin()
+	}
 	for code := f.code; code.left() > 0; {
-		in := code.instruction()
-		if in.bulk {
-			out = m.lookAtLength(out, f.own)
-		}
-		out = m.copied(out, in)
-		if in.op == opLoop {
-			loop++
-			out = m.look(out, f.own, costs[loop])
-		}
+		w.write(code.instruction())
 	}
-	return out
+	if f.keeps() {
+		w.storeCounter()
+		w.out = append(w.out, opEnd)
+	}
+	return w.out
 }
 
 // locals returns the function's, and after them those of our own: an i64, and an
@@ -246,33 +249,6 @@ func (m *module) costs(f *function) []uint64 {
 		}
 	}
 	return costs
-}
-
-// look takes a cost from the counter, and asks for more if that was too much.
-func (m *module) look(out []byte, local int, cost uint64) []byte {
-	out = uleb(append(out, 0x23), m.globals)   // global.get
-	out = sleb(append(out, 0x42), int64(cost)) //nolint:gosec // i64.const; the size of a function
-	return m.lookFor(append(out, 0x7d), local) // i64.sub
-}
-
-// lookAtLength takes what an instruction costs whose length is on the stack, an
-// eighth of that.
-func (m *module) lookAtLength(out []byte, local int) []byte {
-	length := uint64(local) + 1                                     //nolint:gosec // an index
-	out = uleb(append(out, 0x22), length)                           // local.tee
-	out = uleb(append(out, 0x23), m.globals)                        // global.get
-	out = uleb(append(out, 0x20), length)                           // local.get
-	return m.lookFor(append(out, 0xad, 0x42, 3, 0x88, 0x7d), local) // i64.extend_i32_u, i64.const 3, i64.shr_u, i64.sub
-}
-
-// lookFor stores the counter, which is on the stack, and asks for more if it is
-// below zero.
-func (m *module) lookFor(out []byte, local int) []byte {
-	out = uleb(append(out, 0x22), uint64(local))                //nolint:gosec // local.tee; an index
-	out = uleb(append(out, 0x24), m.globals)                    // global.set
-	out = uleb(append(out, 0x20), uint64(local))                //nolint:gosec // local.get; an index
-	out = append(out, 0x42, 0, 0x53, opIf, 0x40)                // i64.const 0, i64.lt_s, if
-	return append(uleb(append(out, opCall), m.imported), opEnd) // call, end
 }
 
 // custom copies a custom section. The names of functions move with them: they are

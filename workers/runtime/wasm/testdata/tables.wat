@@ -1,0 +1,48 @@
+;; All that an instance can remember besides its memory: globals of all types, a
+;; table's entries and its size, segments of both kinds. The result is six digits,
+;; of what it finds; then it changes everything.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (table $functions 2 funcref)
+  (global $number (mut i32) (i32.const 0))
+  (global $float (mut f64) (f64.const 0))
+  (global $vector (mut v128) (v128.const i64x2 0 0))
+  (global $function (mut funcref) (ref.null func))
+  (elem (i32.const 0) $one)
+  (elem $passive func $two)
+  (data $digits "\00")
+  (data (i32.const 8) "\10\00\00\00\06\00\00\00")
+  (func $one (result i32) (i32.const 1))
+  (func $two (result i32) (i32.const 2))
+  (func $digit (param $at i32) (param $is i32)
+    (i32.store8 (i32.add (i32.const 16) (local.get $at)) (i32.add (i32.const 48) (local.get $is))))
+  (func (export "handler")
+    (call $digit (i32.const 0) (global.get $number))
+    (call $digit (i32.const 1) (i32.trunc_f64_s (global.get $float)))
+    (call $digit (i32.const 2) (i32x4.extract_lane 3 (global.get $vector)))
+    (call $digit (i32.const 3) (i32.eqz (ref.is_null (global.get $function))))
+    (call $digit (i32.const 4) (call_indirect (result i32) (i32.const 0)))
+    (call $digit (i32.const 5) (table.size $functions))
+    (memory.init $digits (i32.const 0) (i32.const 0) (i32.const 1)) ;; a trap if it has been dropped
+    (table.init $passive (i32.const 1) (i32.const 0) (i32.const 1))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 32)))
+    (global.set $number (i32.const 7))
+    (global.set $float (f64.const 7))
+    (global.set $vector (v128.const i32x4 7 7 7 7))
+    (global.set $function (table.get $functions (i32.const 1)))
+    (table.set $functions (i32.const 0) (table.get $functions (i32.const 1)))
+    (drop (table.grow $functions (ref.null func) (i32.const 3)))
+    (data.drop $digits)
+    (elem.drop $passive))
+  ;; As many entries as it can have; the result is how many hundred thousand.
+  (func (export "grow")
+    (loop $more
+      (br_if $more (i32.ne (i32.const -1) (table.grow $functions (ref.null func) (i32.const 65536)))))
+    (call $digit (i32.const 0) (i32.div_u (table.size $functions) (i32.const 100000)))
+    (i32.store (i32.const 12) (i32.const 1))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 32))))
+  ;; References to functions, without end.
+  (elem declare func $two)
+  (func (export "refer")
+    (loop $more (drop (ref.func $two)) (br $more))))
