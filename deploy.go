@@ -155,10 +155,10 @@ func (c *Client) RemoveFunction(ctx context.Context, name string) error {
 	return c.broker.RemoveFunction(ctx, name)
 }
 
-// A LogLine is a line that an execution of a function has printed; a LogFilter
-// chooses lines.
 type (
-	LogLine   = broker.LogLine
+	// LogLine is a line that an execution of a function has printed.
+	LogLine = broker.LogLine
+	// LogFilter chooses lines.
 	LogFilter = broker.LogFilter
 )
 

@@ -60,7 +60,7 @@ func (o *output) printLocked(line []byte) {
 	}
 	o.line.Text = strings.ToValidUTF8(string(bytes.TrimRight(line, "\r\n")), "\uFFFD")
 	// Lost when the connection is: the function goes on.
-	_ = o.b.WriteLog(o.line) //nolint:errcheck // said above
+	_ = o.b.WriteLog(o.line)
 }
 
 // callable is what functions can call: everything on the platform.

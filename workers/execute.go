@@ -184,8 +184,7 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value)
 	if broken := j.session.Broken(); broken != nil { // whatever the function made of it
 		return wire.Value{}, broken
 	}
-	var missing *notHostedError
-	if errors.As(err, &missing) {
+	if _, missing := errors.AsType[*notHostedError](err); missing {
 		return wire.Value{}, err // its code can't be had here now
 	}
 	if err != nil {

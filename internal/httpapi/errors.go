@@ -48,13 +48,11 @@ func (e *runError) Unwrap() error { return e.err }
 
 // fail answers with an error.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	var no *forbidden
-	if errors.As(err, &no) {
+	if no, ok := errors.AsType[*forbidden](err); ok {
 		writeError(w, http.StatusForbidden, body{Code: "forbidden", Message: no.msg, Hint: "programs other than browsers aren't asked for an origin"})
 		return
 	}
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		writeError(w, http.StatusRequestEntityTooLarge, body{Code: "too_large", Message: err.Error(), Hint: codes[wire.KindTooLarge].hint})
 		return
 	}

@@ -336,11 +336,7 @@ func TestTooManyRequestsAreRefused(t *testing.T) {
 			g.server.ServeHTTP(httptest.NewRecorder(), r)
 		})
 	}
-	for deadline := time.Now().Add(20 * time.Second); len(g.server.slots) < 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the requests don't begin")
-		}
-	}
+	eventually(t, "the requests have begun", func() bool { return len(g.server.slots) == 2 })
 	rec := httptest.NewRecorder()
 	g.server.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1/v1/fn", nil))
 	if rec.Code != 503 || rec.Header().Get("Retry-After") == "" {
@@ -392,5 +388,20 @@ func TestServeEndsInOrder(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("it doesn't end")
+	}
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("not within 20 s: %s", what)
+		case <-tick.C:
+		}
 	}
 }
