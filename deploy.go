@@ -221,8 +221,16 @@ func serveDeployed(ctx context.Context, b *broker.Broker, cfg deployments.Worker
 	if cfg.Log != nil {
 		scripts.Warn = func(text string) { cfg.Log.Warn(text) }
 	}
+	interpreter := python.New(scripts)
+	looking, stop := context.WithCancel(ctx)
+	looked := make(chan struct{})
+	go func() { // a machine without Python serves what isn't Python
+		defer close(looked)
+		_ = interpreter.Look(looking)
+	}()
+	defer func() { stop(); <-looked }()
 	library := *cfg.Library
-	library.Runtimes = map[string]runtime.Runtime{Wasm: modules, Python: python.New(scripts)}
+	library.Runtimes = map[string]runtime.Runtime{Wasm: modules, Python: interpreter}
 	cfg.Library = &library
 	return deployments.RunWorker(ctx, b, cfg)
 }

@@ -26,7 +26,7 @@ func TestWorkerDies(t *testing.T) {
 	for _, interpreter := range interpreters(t) {
 		cmd := exec.Command(os.Args[0]) //nolint:gosec // this test
 		cfg := config(t, interpreter)
-		cmd.Env = append(os.Environ(), "PYTHON_TEST_ROLE="+interpreter, "TMPDIR="+cfg.Scratch)
+		cmd.Env = append(os.Environ(), "PYTHON_TEST_ROLE="+interpreter, "PYTHON_TEST_PROGRAM="+program(t, "main.py", busyProgram), "TMPDIR="+cfg.Scratch)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -101,14 +101,9 @@ def handler(cb, how):
 // worker is the process that TestWorkerDies kills: it has an instance that loops, one
 // that is in C code, and one that sleeps.
 func worker(interpreter string) {
-	dir, err := os.MkdirTemp("", "program-")
-	if err == nil {
-		err = os.WriteFile(dir+"/main.py", []byte(busyProgram), 0o600)
-	}
-	var f runtime.Loaded
-	if err == nil {
-		f, err = python.New(python.Config{Interpreter: interpreter}).Load(context.Background(), runtime.Program{Path: dir, Concurrency: 3})
-	}
+	f, err := python.New(python.Config{Interpreter: interpreter}).Load(context.Background(), runtime.Program{
+		Path: os.Getenv("PYTHON_TEST_PROGRAM"), Concurrency: 3,
+	})
 	if err != nil {
 		fmt.Fprintln(os.Stdout, err)
 		return

@@ -203,16 +203,17 @@ type settings struct {
 	Processes int      `json:"processes"` // 0 doesn't bound them
 	Alone     bool     `json:"alone"`     // nobody else runs as its user
 	Read      []string `json:"read"`
+	Modules   []string `json:"modules"` // where Python has its modules
 }
 
 // arguments are an instance's command line.
 func (f *function) arguments() ([]string, error) {
-	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read}
+	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
 	if f.python.ids.alone() {
 		s.Processes, s.Alone = processesAtMost, true
 	}
 	text, err := json.Marshal(s)
-	return []string{f.python.path, "-I", filepath.Join(f.home.dir, "shim.py"), filepath.Join(f.home.dir, "code"), string(text)}, err
+	return []string{f.python.path, "-I", "-S", filepath.Join(f.home.dir, "shim.py"), filepath.Join(f.home.dir, "code"), string(text)}, err
 }
 
 // processesAtMost bounds the processes and threads of an instance that has a user of

@@ -9,6 +9,7 @@ import faulthandler
 import gc
 import json
 import os
+import site
 import sys
 import traceback
 
@@ -319,6 +320,8 @@ def forked():
 
 def main():
     settings = json.loads(sys.argv[2])
+    sys.path[:] = settings["modules"]
+    site.setquit()  # all else that site does, it has done once for the worker
     faulthandler.enable(file=2, all_threads=False)
     tether()
     limit(settings["memory"], settings["processes"])

@@ -1,10 +1,11 @@
 package wasm
 
 import (
-	"bytes"
+	"fmt"
 	"os"
 	goruntime "runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestConcurrency(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	before := mappings(t)
+	before, after := mapped(t), mapping{}
 	for round := range 5 {
 		r, err := New(Config{Cache: cacheDir})
 		if err != nil {
@@ -73,22 +74,41 @@ func TestClose(t *testing.T) {
 	}
 	for range 100 { // code is freed by finalizers
 		goruntime.GC()
-		if mappings(t) <= before+20 {
+		if after = mapped(t); after.code <= before.code && after.images == 0 && after.total < before.total+1<<30 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d mappings of memory, and %d before", mappings(t), before)
+	t.Errorf("mapped are %+v, and before it was %+v", after, before)
 }
 
-// mappings counts the mappings of memory that the process has, where it can.
-func mappings(t *testing.T) int {
+// A mapping is what memory the process has mapped, where the system tells.
+type mapping struct {
+	code, images int // how many: of machine code that is no file's; of images
+	total        int64
+}
+
+func mapped(t *testing.T) (m mapping) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
-		return 0
+		return m
 	}
-	return bytes.Count(b, []byte("\n"))
+	for line := range strings.Lines(string(b)) {
+		var from, to uint64
+		var flags, offset, device, inode string
+		if n, err := fmt.Sscanf(line, "%x-%x %s %s %s %s", &from, &to, &flags, &offset, &device, &inode); n != 6 {
+			t.Fatalf("%q: %v", line, err)
+		}
+		m.total += int64(to - from)
+		if strings.Contains(line, "memfd:cloudburst") {
+			m.images++
+		}
+		if flags[2] == 'x' && inode == "0" && !strings.Contains(line, "[") {
+			m.code++
+		}
+	}
+	return m
 }
 
 // Two programs of one module have limits of their own.
