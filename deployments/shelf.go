@@ -122,7 +122,8 @@ func (s *shelf) pull(ctx context.Context, f *wire.Function, home string) (err er
 	return nil
 }
 
-// Pack makes an image of files: a zip that depends on their names and contents alone.
+// Pack makes an image of files: a zip that depends on their names and contents
+// alone. They aren't compressed: reading them back would take longer than it saves.
 func Pack(names []string, read func(name string) ([]byte, error)) ([]byte, error) {
 	var image bytes.Buffer
 	w := zip.NewWriter(&image)
@@ -131,7 +132,7 @@ func Pack(names []string, read func(name string) ([]byte, error)) ([]byte, error
 		if err != nil {
 			return nil, fmt.Errorf("pack image: %w", err)
 		}
-		file, err := w.Create(name)
+		file, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
 		if err == nil {
 			_, err = file.Write(content)
 		}

@@ -35,8 +35,8 @@ type Pulled struct {
 	Ratio   float64 `json:"ratio"`
 }
 
-// Pull measures the first call of a large function on a worker that has never seen
-// it, beside reading its image from the object store, turn and turn about.
+// Pull measures the first call of a large function on a worker that has served
+// others and never seen this one, beside reading its image from the object store, turn and turn about.
 func Pull(ctx context.Context, cfg PullConfig, out io.Writer) (err error) {
 	if cfg.Size <= 0 {
 		cfg.Size = 10_000_000
@@ -67,6 +67,9 @@ func Pull(ctx context.Context, cfg PullConfig, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := deployReady(ctx, client); err != nil {
+		return errors.Join(err, stop())
+	}
 	var digests []string
 	for _, im := range images {
 		f, err := client.Deploy(ctx, cloudburst.Deployment{Name: "large-" + im.name, Image: im.image})
@@ -87,6 +90,27 @@ func Pull(ctx context.Context, cfg PullConfig, out io.Writer) (err error) {
 		rows[i].Runtime, rows[i].Size = im.name, len(im.image)
 	}
 	return writePulled(out, rows, cfg.JSON)
+}
+
+// deployReady deploys a small function of each runtime.
+func deployReady(ctx context.Context, client *cloudburst.Client) error {
+	for _, s := range squares() {
+		if _, err := client.Deploy(ctx, cloudburst.Deployment{Name: "ready-" + s.name, Image: s.image}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// callReady has a worker that has just started find its interpreter and the like,
+// which it does once, whatever it serves.
+func callReady(ctx context.Context, client *cloudburst.Client) error {
+	for _, s := range squares() {
+		if _, err := cloudburst.Call[int](ctx, client, "ready-"+s.name, 1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // large returns images of a size, of which most is data that can't be compressed.
@@ -121,6 +145,9 @@ func (p *pull) run(ctx context.Context, rounds int) (Pulled, error) {
 		stop, err := serve(ctx, p.url, filepath.Join(p.dir, fmt.Sprint(round)), 1)
 		if err != nil {
 			return Pulled{}, err
+		}
+		if err := callReady(ctx, p.client); err != nil {
+			return Pulled{}, errors.Join(err, stop())
 		}
 		began = time.Now()
 		got, err := cloudburst.Call[int](ctx, p.client, p.function, 5)

@@ -184,6 +184,9 @@ func (c *comparison) deployAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := deployReady(ctx, c.client); err != nil {
+		return errors.Join(err, stop())
+	}
 	for _, x := range c.contenders {
 		for i := range c.cfg.Colds {
 			if x.image == nil {
@@ -204,7 +207,7 @@ func (c *comparison) firstCalls(ctx context.Context, images string, into func(*c
 	if err != nil {
 		return err
 	}
-	if _, err := cloudburst.Call[int](ctx, c.client, "square-native", 1); err != nil { // the way there is known
+	if err := callReady(ctx, c.client); err != nil {
 		return errors.Join(err, stop())
 	}
 	for _, x := range c.contenders {

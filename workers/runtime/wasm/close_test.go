@@ -43,7 +43,7 @@ func TestClose(t *testing.T) {
 		for _, entry := range []string{"sleeper", "loop", "", "remember"} {
 			all = append(all, load(t, r, entry))
 		}
-		all = append(all, loadProgram(t, r, runtime.Program{Function: "test", Path: goGuest(t, "goreactor")}))
+		all = append(all, loadProgram(t, r, runtime.Program{Function: "test", Path: goGuest(t, "conformance"), Entry: "run_echo"}))
 		var group sync.WaitGroup
 		for range 20 {
 			for _, f := range all {
@@ -114,9 +114,9 @@ func mapped(t *testing.T) (m mapping) {
 // Two programs of one module have limits of their own.
 func TestSameModuleTwice(t *testing.T) {
 	r := newRuntime(t, Config{})
-	path := goGuest(t, "goreactor")
-	one := loadProgram(t, r, runtime.Program{Function: "one", Path: path, Memory: 32 << 20})
-	two := loadProgram(t, r, runtime.Program{Function: "two", Path: path, Entry: "count"})
+	path := goGuest(t, "conformance")
+	one := loadProgram(t, r, runtime.Program{Function: "one", Path: path, Entry: "run_echo", Memory: 32 << 20})
+	two := loadProgram(t, r, runtime.Program{Function: "two", Path: path, Entry: "run_count"})
 	if _, err := invoke(t, one, "1"); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -196,6 +197,15 @@ var calls int
 func remember() {
 	result(calls)
 	calls++
+}
+
+// count returns how many calls this memory has seen, and a random number. It is no
+// program of runtimetest.
+//
+//go:wasmexport run_count
+func count() {
+	calls++
+	result([]uint64{uint64(calls), rand.Uint64() >> 12})
 }
 
 //go:wasmexport run_sleep
