@@ -61,7 +61,7 @@ func TestClose(t *testing.T) {
 				})
 			}
 		}
-		time.Sleep(time.Duration(round) * 20 * time.Millisecond)
+		<-time.After(time.Duration(round) * 20 * time.Millisecond)
 		group.Go(func() { _ = all[0].Close() })
 		group.Go(func() { _ = all[0].Close() })
 		if err := r.Close(); err != nil {
@@ -77,7 +77,7 @@ func TestClose(t *testing.T) {
 		if after = mapped(t); after.code <= before.code && after.images == 0 && after.total < before.total+1<<30 {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	t.Errorf("mapped are %+v, and before it was %+v", after, before)
 }

@@ -32,11 +32,12 @@ type execution struct {
 	response []byte
 	told     complaint // the last error that it was told
 
-	spent int64     // fuel
-	since time.Time // when it began to compute, or got its turn
-	turn  bool      // holds one of the runtime's turns
-	// deadline is that of the context, if there is one.
-	deadline time.Time
+	spent    int64         // fuel
+	computed time.Duration // so far, about
+	refilled time.Time     // last
+	since    time.Time     // when it got its turn
+	turn     bool          // holds one of the runtime's turns
+	deadline time.Time     // of the context, if there is one
 }
 
 // asked is what a guest has had of its host that another might have had otherwise.
@@ -62,7 +63,7 @@ func executionOf(ctx context.Context) *execution {
 	if x, ok := ctx.(*execution); ok {
 		return x
 	}
-	return ctx.Value(executionKey{}).(*execution) //nolint:forcetypeassert // nothing else runs guests
+	return ctx.Value(executionKey{}).(*execution) //nolint:forcetypeassert,errcheck // nothing else runs guests
 }
 
 // execute returns an execution; call is nil if there is none.
@@ -114,9 +115,12 @@ func (x *execution) charge(n int64) {
 }
 
 const (
-	// patience is how long a guest may compute before it has to wait for a turn. Most
+	// patience is how long a guest computes before it has to wait for a turn. Most
 	// calls are over by then.
-	patience = 2 * time.Millisecond
+	patience = 4 * time.Millisecond
+	// atMost is how much of that a slice can be: if it took longer, then because the
+	// guest waited for a processor.
+	atMost = 200 * time.Microsecond
 	// quantum is how long a turn is if others wait.
 	quantum = 5 * time.Millisecond
 	// maxReferences is how many references to functions a guest may make. They are
@@ -145,15 +149,15 @@ func (x *execution) refill(mod api.Module) {
 		<-x.Done()
 		panic(errEnded)
 	}
-	switch took := now.Sub(x.since); {
-	case x.since.IsZero():
-		x.since = now
-	case x.turn && took > quantum:
+	x.computed += min(now.Sub(x.refilled), atMost)
+	switch {
+	case x.turn && now.Sub(x.since) > quantum:
 		x.pass()
 		x.wait()
-	case !x.turn && took > patience:
+	case !x.turn && x.computed > patience:
 		x.wait()
 	}
+	x.refilled = now
 	if x.f.runtime.crowded {
 		goruntime.Gosched()
 	}

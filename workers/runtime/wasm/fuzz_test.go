@@ -94,7 +94,11 @@ func FuzzLoad(f *testing.F) {
 		}
 		f.Add(code)
 	}
-	r := newRuntime(f, Config{Memory: 4 << 20})
+	r, err := New(Config{Memory: 4 << 20})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = r.Close() })
 	f.Fuzz(func(t *testing.T, code []byte) {
 		path := filepath.Join(t.TempDir(), "image.wasm")
 		if err := os.WriteFile(path, code, 0o600); err != nil {

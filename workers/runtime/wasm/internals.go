@@ -13,10 +13,7 @@ import (
 // version of wazero has it elsewhere, there is no interior, and every call gets an
 // instance of its own: that is slower, and as safe.
 type interior struct {
-	engine interface {
-		GetGlobalValue(i uint32) (lo, hi uint64)
-		SetGlobalValue(i uint32, lo, hi uint64)
-	}
+	engine   engine
 	globals  []global // the mutable ones, as they were made
 	tables   []table
 	elements []segment[uintptr]
@@ -24,6 +21,11 @@ type interior struct {
 	buffer   *[]byte       // the memory, as long as the guest thinks it is; nil if there is none
 	refs     reflect.Value // functions that the guest has made references to
 	made     int           // of them, when it was instantiated
+}
+
+type engine interface {
+	GetGlobalValue(i uint32) (lo, hi uint64)
+	SetGlobalValue(i uint32, lo, hi uint64)
 }
 
 // A global is the value of a mutable one.
@@ -56,14 +58,11 @@ func interiorOf(mod api.Module, segments bool) (in *interior, ok bool) {
 	}()
 	in = new(interior)
 	inst := reflect.ValueOf(mod).Elem()
-	engine := inst.FieldByName("Engine")
-	if in.engine, ok = engine.Interface().(interface {
-		GetGlobalValue(i uint32) (lo, hi uint64)
-		SetGlobalValue(i uint32, lo, hi uint64)
-	}); !ok {
+	inner := inst.FieldByName("Engine")
+	if in.engine, ok = reflect.TypeAssert[engine](inner); !ok {
 		return nil, false
 	}
-	in.refs = engine.Elem().Elem().FieldByName("localFunctionInstances")
+	in.refs = inner.Elem().Elem().FieldByName("localFunctionInstances")
 	in.made = in.refs.Len()
 	internal, ok := mod.(experimental.InternalModule)
 	if !ok {
@@ -104,7 +103,7 @@ const valueTypeFuncref = 0x70
 
 // slice returns where a slice is; it panics if it isn't one of T.
 func slice[T any](v reflect.Value) *[]T {
-	return v.Addr().Interface().(*[]T) //nolint:forcetypeassert // interiorOf recovers
+	return v.Addr().Interface().(*[]T) //nolint:forcetypeassert,errcheck // interiorOf recovers
 }
 
 // portable says whether what the guest has done to its instance so far means the

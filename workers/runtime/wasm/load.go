@@ -11,6 +11,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -127,6 +128,10 @@ func (f *function) compile(ctx context.Context, code []byte) (err error) {
 	return provide(ctx, f.wazero, m.imports)
 }
 
+// compilers is how many functions of a module are compiled at once. With one alone,
+// wazero doesn't look whether ctx has ended.
+const compilers = 2
+
 func (f *function) machineCode(ctx context.Context, code []byte, cache wazero.CompilationCache) (err error) {
 	config := wazero.NewRuntimeConfig().
 		WithCoreFeatures(api.CoreFeaturesV2).
@@ -134,7 +139,7 @@ func (f *function) machineCode(ctx context.Context, code []byte, cache wazero.Co
 		WithMemoryLimitPages(uint32(f.limit / pageSize)). //nolint:gosec // 65,536 at most
 		WithDebugInfoEnabled(false)                       // its offsets are those before metering
 	f.wazero = wazero.NewRuntimeWithConfig(ctx, config)
-	f.compiled, err = f.wazero.CompileModule(ctx, code)
+	f.compiled, err = f.wazero.CompileModule(experimental.WithCompilationWorkers(ctx, compilers), code)
 	return err
 }
 

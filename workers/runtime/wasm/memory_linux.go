@@ -26,7 +26,7 @@ func newMemory(most uint64) *memory {
 		return &memory{}
 	}
 	// A huge page would be cleared whole for a guest that touches a byte of it.
-	_ = unix.Madvise(all, unix.MADV_NOHUGEPAGE) //nolint:errcheck // then it is slower
+	_ = unix.Madvise(all, unix.MADV_NOHUGEPAGE) // then it is slower
 	return &memory{all: all}
 }
 
@@ -41,7 +41,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 // Free returns the memory to the system.
 func (m *memory) Free() {
 	if m.all != nil {
-		_ = unix.Munmap(m.all) //nolint:errcheck // it can't fail for what Mmap returned
+		_ = unix.Munmap(m.all) // it can't fail for what Mmap returned
 		m.all = nil
 	}
 }
@@ -162,7 +162,7 @@ func (img *image) share() {
 		data, err = unix.Mmap(fd, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
 	if err != nil {
-		_ = file.Close() //nolint:errcheck // nothing is lost
+		_ = file.Close() // nothing is lost
 		return
 	}
 	copy(data, img.data)
@@ -171,8 +171,8 @@ func (img *image) share() {
 
 func (img *image) close() {
 	if img.file != nil {
-		_ = img.file.Close()      //nolint:errcheck // it is only read
-		_ = unix.Munmap(img.data) //nolint:errcheck // it can't fail for what Mmap returned
+		_ = img.file.Close()      // it is only read
+		_ = unix.Munmap(img.data) // it can't fail for what Mmap returned
 		img.data = nil
 	}
 }

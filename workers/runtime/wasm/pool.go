@@ -95,7 +95,7 @@ func (f *function) give(inst *instance) {
 
 // drop closes an instance that can't be used again.
 func (f *function) drop(inst *instance) {
-	_ = inst.close() //nolint:errcheck // there is nothing in it that could fail
+	_ = inst.close() // there is nothing in it that could fail
 	f.lost()
 }
 

@@ -209,3 +209,32 @@ func TestClocksAndChance(t *testing.T) {
 		last = got[2]
 	}
 }
+
+// Where the system doesn't tell what was written to, memory is put back as well;
+// where an instance can't be put back at all, each call has one of its own.
+func TestFallbacks(t *testing.T) {
+	r := newRuntime(t, Config{})
+	pagemap := r.pagemap
+	r.pagemap = nil
+	t.Cleanup(func() { r.pagemap = pagemap })
+	for _, tt := range []struct{ path, entry, want string }{
+		{"testdata/once.wasm", "", "0"}, {"testdata/guest.wasm", "remember", ""}, {goGuest(t, "conformance"), "run_remember", "0"},
+	} {
+		f := loadProgram(t, r, runtime.Program{Function: "test", Path: tt.path, Entry: tt.entry})
+		for i := range 12 {
+			if i > 8 {
+				f.hand.Wait() // those that are being made ready
+				for _, inst := range f.idle {
+					inst.in = nil
+				}
+			}
+			v, err := invoke(t, f, "")
+			if tt.want == "" {
+				tt.want = string(v.Body)
+			}
+			if err != nil || string(v.Body) != tt.want {
+				t.Errorf("%s, call %d: got %s, %v; want %s", tt.path, i, v.Body, err, tt.want)
+			}
+		}
+	}
+}

@@ -193,7 +193,7 @@ func (x *execution) randomGet(m api.Memory, a []uint64) errno {
 	const most = 256 << 10 // under a millisecond
 	for len(b) > 0 {
 		n := min(len(b), most)
-		_, _ = rand.Read(b[:n]) //nolint:errcheck // it never fails
+		_, _ = rand.Read(b[:n]) // it never fails
 		b = b[n:]
 		x.check()
 	}

@@ -59,7 +59,7 @@ type Config struct {
 	// say; 0 is four for each processor. More costs memory.
 	Concurrency int
 	// Slice is how much a guest does before it hands control back, in units of
-	// fuel, about an instruction each; 0 is 100,000, some 100 µs. Less is more
+	// fuel, about an instruction each; 0 is 100,000, some 20 to 100 µs. Less is more
 	// even-handed, and slower.
 	Slice int64
 	// Busy is how many guests may compute at once for longer than a few slices; 0
@@ -133,7 +133,8 @@ func New(cfg Config) (*Runtime, error) {
 }
 
 // Load compiles a module. It runs none of it, unless the module has a start
-// function. What is compiled is not interrupted when ctx ends.
+// function. When ctx ends, it returns once the functions are compiled that are
+// being compiled.
 func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, error) {
 	r.mu.Lock()
 	if r.closed {

@@ -1,428 +1,402 @@
 package fuel
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 )
-
-// A module as tests write it: sections in their binary form.
-func bin(sections ...[]byte) []byte {
-	return append([]byte("\x00asm\x01\x00\x00\x00"), bytes.Join(sections, nil)...)
-}
-
-func sec(id byte, items ...[]byte) []byte {
-	return sized([]byte{id}, append(uleb(nil, uint64(len(items))), bytes.Join(items, nil)...))
-}
-
-// fn is a function's body with locals as they are written.
-func fn(locals []byte, code ...byte) []byte {
-	return sized(nil, append(append(locals, code...), opEnd))
-}
-
-func export(name string, kind, index byte) []byte {
-	return append(sized(nil, []byte(name)), kind, index)
-}
-
-var (
-	voids = []byte{0x60, 0, 0}
-	i64s  = []byte{0x60, 1, 0x7e, 1, 0x7e}
-	none  = []byte{0}
-)
-
-// A host refills slices and counts how often; beyond its limit it ends the guest.
-type host struct {
-	slice, refills, limit int64
-	spent                 int64
-}
-
-var errEmpty = errors.New("no more fuel")
-
-func (h *host) refill(_ context.Context, mod api.Module, _ []uint64) {
-	g, ok := mod.ExportedGlobal(Global).(api.MutableGlobal)
-	if !ok {
-		panic("no counter")
-	}
-	if h.refills > 0 {
-		h.spent += h.slice - int64(g.Get())
-	}
-	if h.refills++; h.refills > h.limit {
-		panic(errEmpty)
-	}
-	g.Set(uint64(h.slice))
-}
-
-// run instantiates a module that may be instrumented and calls an export.
-func run(t testing.TB, code []byte, h *host, name string, args ...uint64) ([]uint64, error) {
-	t.Helper()
-	ctx := context.Background()
-	r := wazero.NewRuntime(ctx)
-	defer r.Close(ctx)
-	_, err := r.NewHostModuleBuilder(Module).NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.refill), nil, nil).Export(Refill).Instantiate(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := r.Instantiate(ctx, code)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m.ExportedFunction(name).Call(ctx, args...)
-}
-
-func instrument(t testing.TB, code []byte) []byte {
-	t.Helper()
-	out, err := Instrument(code)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
 
 // sumTo adds the numbers to its argument in a loop.
 func sumTo() []byte {
-	return fn([]byte{1, 1, 0x7e},
-		0x02, 0x40, 0x03, 0x40,
-		0x20, 0, 0x50, 0x0d, 1, // leave at 0
-		0x20, 1, 0x20, 0, 0x7c, 0x21, 1, // local 1 += local 0
-		0x20, 0, 0x42, 1, 0x7d, 0x21, 0, // local 0 -= 1
-		0x0c, 0, 0x0b, 0x0b,
-		0x20, 1)
+	return fn([]byte{1, 1, typeI64},
+		opBlock, typeNone, opLoop, typeNone,
+		opLocalGet, 0, 0x50, opBrIf, 1, // leave at 0
+		opLocalGet, 1, opLocalGet, 0, opI64Add, opLocalSet, 1,
+		opLocalGet, 0, opI64Const, 1, opI64Sub, opLocalSet, 0,
+		opBr, 0, opEnd, opEnd,
+		opLocalGet, 1)
 }
 
 func fib() []byte {
 	return fn(none,
-		0x20, 0, 0x42, 2, 0x53, 0x04, 0x7e, 0x20, 0, 0x05, // if n < 2: n
-		0x20, 0, 0x42, 1, 0x7d, 0x10, 0, 0x20, 0, 0x42, 2, 0x7d, 0x10, 0, 0x7c, 0x0b)
+		opLocalGet, 0, opI64Const, 2, opI64LtS, opIf, typeI64, opLocalGet, 0, opElse,
+		opLocalGet, 0, opI64Const, 1, opI64Sub, opCall, 0, opLocalGet, 0, opI64Const, 2, opI64Sub, opCall, 0, opI64Add, opEnd)
 }
 
-func TestResultsAreTheSame(t *testing.T) {
+func TestFuelIsWhatIsExecuted(t *testing.T) {
 	for name, c := range map[string]struct {
-		code    []byte
-		arg     uint64
-		refills int64 // with slices of 1,000
+		body      []byte
+		arg, want uint64
 	}{
-		"loop": {bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, sumTo())), 1000, 12},
-		"fib":  {bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, fib())), 15, 10},
+		"loop":      {sumTo(), 1000, 500500},
+		"recursion": {fib(), 15, 610},
 	} {
 		h := &host{slice: 1000, limit: 1 << 40}
-		want, err := run(t, c.code, h, "f", c.arg)
-		if err != nil {
+		if _, err := h.call(h.instance(t, exact(t, single(i64s, c.body))), "f", c.arg); err != nil {
 			t.Fatal(err)
 		}
-		if h.refills != 0 {
-			t.Errorf("%s: the plain module asks for fuel", name)
+		executed := h.spent
+		m := h.instance(t, instrument(t, single(i64s, c.body)))
+		got, err := h.call(m, "f", c.arg)
+		if err != nil || got[0] != c.want {
+			t.Fatalf("%s: %v, %v; want %d", name, got, err, c.want)
 		}
-		got, err := run(t, instrument(t, c.code), h, "f", c.arg)
-		if err != nil || got[0] != want[0] {
-			t.Errorf("%s: %v, %v; want %v", name, got, err, want)
+		if h.spent < executed || h.spent > 2*executed {
+			t.Errorf("%s: %d units spent; %d were executed", name, h.spent, executed)
 		}
-		if h.refills < c.refills {
-			t.Errorf("%s: %d refills, want %d at least", name, h.refills, c.refills)
+		if want := h.spent/1000 - h.spent/10000; h.refills < want || h.refills > h.spent/1000 {
+			t.Errorf("%s: %d refills for %d units in slices of 1,000", name, h.refills, h.spent)
 		}
+	}
+}
+
+func TestAnInstanceAsksForItsFirstSlice(t *testing.T) {
+	h := &host{slice: 1 << 30, limit: 1 << 40}
+	m := h.instance(t, instrument(t, single(i64s, fib())))
+	if _, err := m.ExportedFunction("f").Call(t.Context(), 5); err != nil || h.refills != 1 {
+		t.Errorf("%d refills, %v; want 1", h.refills, err)
+	}
+}
+
+// A slice that is smaller than what one look takes is overdrawn, but goes on.
+func TestASmallSliceGoesOn(t *testing.T) {
+	for _, slice := range []int64{0, 1} {
+		h := &host{slice: slice, limit: 1 << 40}
+		m := h.instance(t, instrument(t, single(i64s, sumTo())))
+		got, err := h.call(m, "f", 100)
+		if err != nil || got[0] != 5050 || h.refills < 100 || h.spent > 1500 {
+			t.Errorf("slices of %d: %v, %v, %d refills, %d spent", slice, got, err, h.refills, h.spent)
+		}
+	}
+}
+
+// tree is functions of which each calls the next twice.
+func tree(depth int, leaf []byte) []byte {
+	var kinds, bodies [][]byte
+	for i := range depth {
+		kinds = append(kinds, none)
+		if i == depth-1 {
+			bodies = append(bodies, leaf)
+		} else {
+			bodies = append(bodies, fn(none, opCall, byte(i+1), opCall, byte(i+1)))
+		}
+	}
+	return bin(sec(secType, voids), sec(secFunction, kinds...), sec(secExport, export("f", 0, 0)), sec(secCode, bodies...))
+}
+
+// manyLeaves calls a function with a long body, that has no loop, again and again.
+func manyLeaves(leaf []byte, call ...byte) []byte {
+	return bin(sec(secType, voids), sec(secFunction, none, none), sec(secTable, []byte{typeFuncref, 0, 2}), sec(secExport, export("f", 0, 0)),
+		sec(secElement, []byte{0, opI32Const, 0, opEnd, 1, 1}), sec(secCode, fn(none, join([]byte{opLoop, typeNone}, repeat(100, call...), []byte{opBr, 0, opEnd})...), leaf))
+}
+
+// endless has what goes on for ever, or for longer than that.
+func endless() map[string][]byte {
+	loop := func(code ...byte) []byte {
+		return single(voids, fn(none, append(append([]byte{opLoop, typeNone}, code...), opEnd)...))
+	}
+	memory := sec(secMemory, []byte{0, 16})
+	nop := fn(none, opNop)
+	long := fn(none, repeat(20_000, opI32Const, 1, opDrop)...)
+	unlikely := fn(none, join(repeat(20_000, opI32Const, 1, opDrop), []byte{opI32Const, 0, opIf, typeNone, opLoop, typeNone, opEnd, opEnd})...)
+	bulk := func(code ...byte) []byte {
+		return bin(sec(secType, voids), sec(secFunction, none), memory, sec(secExport, export("f", 0, 0)),
+			sec(secCode, fn(none, join([]byte{opLoop, typeNone}, code, []byte{opBr, 0, opEnd})...)))
+	}
+	million := []byte{opI32Const, 0x80, 0x80, 0xc0, 0} // 1 << 20
+	return map[string][]byte{
+		"loop":          loop(opBr, 0),
+		"br_if":         loop(opI32Const, 1, opBrIf, 0),
+		"br_table":      loop(opI32Const, 5, opBrTable, 2, 0, 0, 0),
+		"nested loops":  loop(opLoop, typeNone, opLoop, typeNone, opI32Const, 1, opBrIf, 1, opEnd, opEnd),
+		"loop in block": loop(opBlock, typeNone, opBlock, typeNone, opBr, 2, opEnd, opEnd),
+		"loop of a parameter": bin(sec(secType, voids, []byte{0x60, 1, typeI32, 0}), sec(secFunction, none), sec(secExport, export("f", 0, 0)),
+			sec(secCode, fn(none, opI32Const, 1, opLoop, 1, opI32Const, 1, 0x6a, opBr, 0, opEnd))),
+		"recursion": single(voids, fn(none, opCall, 0, opCall, 0)),
+		"two that call each other": bin(sec(secType, voids), sec(secFunction, none, none), sec(secExport, export("f", 0, 0)),
+			sec(secCode, fn(none, opLoop, typeNone, opCall, 1, opBr, 0, opEnd), fn(none, opNop))),
+		"call_indirect": bin(sec(secType, voids), sec(secFunction, none), sec(secTable, []byte{typeFuncref, 0, 1}), sec(secExport, export("f", 0, 0)),
+			sec(secElement, []byte{0, opI32Const, 0, opEnd, 1, 0}), sec(secCode, fn(none, opI32Const, 0, opCallIndirect, 0, 0, opI32Const, 0, opCallIndirect, 0, 0))),
+		"tree":                     tree(60, nop),
+		"tree of long leaves":      tree(60, long),
+		"long leaves":              manyLeaves(long, opCall, 1),
+		"long leaves, indirect":    manyLeaves(long, opI32Const, 0, opCallIndirect, 0, 0),
+		"unlikely loops":           manyLeaves(unlikely, opCall, 1),
+		"unlikely loops, indirect": manyLeaves(unlikely, opI32Const, 0, opCallIndirect, 0, 0),
+		"fill":                     bulk(join([]byte{opI32Const, 0, opI32Const, 0}, million, []byte{opBulk, bulkMemoryFill, 0})...),
+		"copy":                     bulk(join([]byte{opI32Const, 0, opI32Const, 0}, million, []byte{opBulk, bulkMemoryCopy, 0, 0})...),
+		"grow":                     bulk(opI32Const, 0, opMemoryGrow, 0, opDrop),
+		"ref.func": bin(sec(secType, voids), sec(secFunction, none), sec(secExport, export("f", 0, 0)),
+			sec(secCode, fn(none, opLoop, typeNone, opRefFunc, 0, opDrop, opBr, 0, opEnd))),
 	}
 }
 
 func TestWhatDoesNotEndIsEnded(t *testing.T) {
-	loop := []byte{0x03, 0x40}
-	for name, code := range map[string][]byte{
-		"loop": bin(sec(1, voids), sec(3, none), sec(7, export("f", 0, 0)), sec(10, fn(none, append(loop, 0x0c, 0, 0x0b)...))),
-		"br_table": bin(sec(1, voids), sec(3, none), sec(7, export("f", 0, 0)), sec(10,
-			fn(none, append(loop, 0x41, 5, 0x0e, 2, 0, 0, 0, 0x0b)...))),
-		"exponential tree": bin(sec(1, voids), sec(3, bytes.Split([]byte{0, 9, 0, 9, 0, 9, 0, 9, 0, 9, 0, 9, 0, 9, 0, 9}, []byte{9})[:1]...), sec(7, export("f", 0, 0)), sec(10,
-			fn(none, append(loop, 0x10, 0, 0x10, 0, 0x0c, 0, 0x0b)...))),
-		"call_indirect": bin(sec(1, voids), sec(3, none), sec(4, []byte{0x70, 0, 1}), sec(7, export("f", 0, 0)),
-			sec(9, []byte{0, 0x41, 0, 0x0b, 1, 0}), sec(10, fn(none, 0x41, 0, 0x11, 0, 0))),
-	} {
-		h := &host{slice: 1000, limit: 50}
-		_, err := run(t, instrument(t, code), h, "f")
-		if name == "call_indirect" || name == "exponential tree" {
-			h.limit = 50
+	for name, code := range endless() {
+		h := &host{slice: 1_000_000, limit: 20}
+		m := h.instance(t, instrument(t, code))
+		start := time.Now()
+		_, err := h.call(m, "f")
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: 20 slices took %v", name, took)
 		}
-		if !errors.Is(err, errEmpty) {
+		if !errors.Is(err, errEmpty) && !(err != nil && strings.Contains(err.Error(), "stack overflow") && strings.Contains(name, "recursion")) {
 			t.Errorf("%s: %v, want it to end for want of fuel", name, err)
 		}
-	}
-}
-
-// A doubling tree of functions that neither loop nor recurse.
-func TestATreeOfCallsIsCounted(t *testing.T) {
-	const depth = 40
-	var types, bodies [][]byte
-	for i := range depth {
-		types = append(types, none)
-		if i == depth-1 {
-			bodies = append(bodies, fn(none, 0x01))
-		} else {
-			bodies = append(bodies, fn(none, 0x10, byte(i+1), 0x10, byte(i+1)))
+		if over := h.spent - 21*h.slice; over < 0 || over > 22*300_000 {
+			t.Errorf("%s: %d units for %d slices of %d", name, h.spent, h.refills, h.slice)
 		}
 	}
-	h := &host{slice: 1000, limit: 50}
-	_, err := run(t, instrument(t, bin(sec(1, voids), sec(3, types...), sec(7, export("f", 0, 0)), sec(10, bodies...))), h, "f")
-	if !errors.Is(err, errEmpty) {
-		t.Errorf("%v, want it to end for want of fuel", err)
-	}
 }
 
-// Filling memory again and again, without a loop, takes time too.
-func TestBulkIsCountedByItsLength(t *testing.T) {
-	const times, size = 20, 1 << 20
-	var code []byte
-	for range times {
-		code = append(code, 0x41, 0, 0x41, 7, 0x41)
-		code = append(sleb(code, size), 0xfc, 11, 0) // memory.fill
-	}
-	module := bin(sec(1, voids), sec(3, none), sec(5, []byte{0, 16}), sec(7, export("f", 0, 0), export("m", 2, 0)), sec(10, fn(none, code...)))
-	h := &host{slice: size / 8, limit: 1 << 40}
-	if _, err := run(t, instrument(t, module), h, "f"); err != nil || h.refills < times/2 || h.refills > times+1 {
-		t.Errorf("%d refills, %v; want one for each megabyte or two", h.refills, err)
+// With a slice of nothing, every look is a refill: they are close together.
+func TestLooksAreClose(t *testing.T) {
+	straight := repeat(50_000, opI32Const, 1, opDrop)
+	skips := join(repeat(200, append([]byte{opBlock, typeNone, opI32Const, 1, opBrIf, 0}, append(repeat(3000, opNop, opI32Const, 1, opDrop), opEnd)...)...), repeat(10_000, opI32Const, 1, opDrop))
+	for name, code := range map[string][]byte{
+		"straight":      single(voids, fn(none, straight...)),
+		"after a loop":  single(voids, fn(none, join([]byte{opLoop, typeNone, opEnd}, straight)...)),
+		"in a loop":     single(voids, fn(none, join([]byte{opLoop, typeNone}, straight, []byte{opEnd})...)),
+		"in an if":      single(voids, fn(none, join([]byte{opI32Const, 1, opIf, typeNone}, straight, []byte{opElse}, straight, []byte{opEnd}, straight)...)),
+		"past branches": single(voids, fn(none, skips...)),
+		"after calls":   tree(12, fn(none, repeat(60, opI32Const, 1, opDrop)...)),
+		"tails": bin(sec(secType, i64s), sec(secFunction, none), sec(secExport, export("f", 0, 0)), sec(secCode, fn(none, join(
+			[]byte{opLocalGet, 0, 0x50, opIf, typeNone, opI64Const, 0, opReturn, opEnd, opLocalGet, 0, opI64Const, 1, opI64Sub, opCall, 0, opDrop},
+			repeat(500, opI32Const, 1, opDrop), []byte{opLocalGet, 0})...))),
+	} {
+		var args []uint64
+		if name == "tails" {
+			args = []uint64{1000}
+		}
+		h := &host{slice: 1 << 40, limit: 1 << 40}
+		if _, err := h.call(h.instance(t, exact(t, code)), "f", args...); err != nil {
+			t.Fatal(name, err)
+		}
+		executed := h.spent
+		h = &host{slice: 0, limit: 1 << 40}
+		if _, err := h.call(h.instance(t, instrument(t, code)), "f", args...); err != nil {
+			t.Fatal(name, err)
+		}
+		if between := executed / (h.refills + 1); between > stretch {
+			t.Errorf("%s: %d units between two looks", name, between)
+		}
+		if h.spent < executed {
+			t.Errorf("%s: %d units charged for %d", name, h.spent, executed)
+		}
 	}
 }
 
 // Every place that names a function still names the same one.
 func TestFunctionsKeepTheirPlaces(t *testing.T) {
-	i64 := []byte{0x60, 0, 1, 0x7e}
+	i64 := []byte{0x60, 0, 1, typeI64}
+	item := func(index byte) []byte { // a digit more of what a table's entry returns
+		return []byte{opI64Const, 10, 0x7e, opI32Const, index, opCallIndirect, 1, 0, opI64Add}
+	}
+	names := sized([]byte{1}, join([]byte{3, 1}, sized(nil, []byte("un")), []byte{2}, sized(nil, []byte("deux")), []byte{5}, sized(nil, []byte("broken"))))
 	code := bin(
-		sec(1, voids, i64),
-		sec(2, append(append(sized(nil, []byte("env")), sized(nil, []byte("host"))...), 0, 0)),
-		sec(3, []byte{1}, []byte{1}, []byte{0}, []byte{1}),
-		sec(4, []byte{0x70, 0, 8}),
-		sec(6, []byte{0x70, 0, 0xd2, 1, 0x0b}, []byte{0x7e, 1, 0x42, 0, 0x0b}),
-		sec(7, export("one", 0, 1), export("two", 0, 2), export("all", 0, 4)),
-		sized([]byte{8}, []byte{3}), // start
-		sec(9,
-			[]byte{0, 0x41, 0, 0x0b, 2, 1, 2},                            // functions, at an offset
-			[]byte{4, 0x41, 2, 0x0b, 2, 0xd2, 2, 0x0b, 0xd0, 0x70, 0x0b}, // expressions
-			[]byte{2, 0, 0x41, 4, 0x0b, 0, 1, 1},                         // of a table, with a kind
-			[]byte{6, 0, 0x41, 5, 0x0b, 0x70, 1, 0xd2, 2, 0x0b},
-			[]byte{1, 0, 1, 1}, []byte{5, 0x70, 1, 0xd2, 2, 0x0b}, // passive
-			[]byte{3, 0, 2, 1, 2}, []byte{7, 0x70, 1, 0xd2, 2, 0x0b}, // declared
+		sec(secType, voids, i64),
+		sec(secImport, append(join(sized(nil, []byte("env")), sized(nil, []byte("host"))), 0, 0)),
+		sec(secFunction, []byte{1}, []byte{1}, []byte{0}, []byte{1}, []byte{1}),
+		sec(secTable, []byte{typeFuncref, 0, 8}),
+		sec(secGlobal, []byte{typeFuncref, 0, opRefFunc, 1, opEnd}, []byte{typeI64, 1, opI64Const, 0, opEnd}),
+		sec(secExport, export("one", 0, 1), export("two", 0, 2), export("all", 0, 4), export("broken", 0, 5)),
+		sized([]byte{secStart}, []byte{3}),
+		sec(secElement,
+			[]byte{0, opI32Const, 0, opEnd, 2, 1, 2},                                          // functions, at an offset
+			[]byte{4, opI32Const, 2, opEnd, 2, opRefFunc, 2, opEnd, 0xd0, typeFuncref, opEnd}, // expressions
+			[]byte{2, 0, opI32Const, 4, opEnd, 0, 1, 1},                                       // of a table, with a kind
+			[]byte{6, 0, opI32Const, 5, opEnd, typeFuncref, 1, opRefFunc, 2, opEnd},           //
+			[]byte{1, 0, 1, 1}, []byte{5, typeFuncref, 1, opRefFunc, 2, opEnd}, // passive
+			[]byte{3, 0, 2, 1, 2}, []byte{7, typeFuncref, 1, opRefFunc, 2, opEnd}, // declared
 		),
-		sec(10,
-			fn(none, 0x42, 1),
-			fn(none, 0x42, 2),
-			fn(none, 0x10, 0, 0x42, 100, 0x24, 1), // start: the host, and global 1 = -28 (sleb of 100)
-			// digits of table entries, of global 0 and of direct calls
-			fn(none,
-				0x41, 0, 0x11, 1, 0, 0x42, 10, 0x7e, 0x41, 1, 0x11, 1, 0, 0x7c,
-				0x42, 10, 0x7e, 0x41, 2, 0x11, 1, 0, 0x7c,
-				0x42, 10, 0x7e, 0x41, 4, 0x11, 1, 0, 0x7c,
-				0x42, 10, 0x7e, 0x41, 5, 0x11, 1, 0, 0x7c,
-				0x42, 10, 0x7e, 0x41, 6, 0x23, 0, 0x26, 0, 0x41, 6, 0x11, 1, 0, 0x7c,
-				0x42, 10, 0x7e, 0x10, 2, 0x7c),
+		sec(secCode,
+			fn(none, opI64Const, 1),
+			fn(none, opI64Const, 2),
+			fn(none, opCall, 0, opI64Const, 100, opGlobalSet, 1), // start
+			fn(none, join(
+				[]byte{opI64Const, 0}, item(0), item(1), item(2), item(4), item(5),
+				[]byte{opI32Const, 6, opGlobalGet, 0, 0x26, 0}, item(6), // a global with a function
+				[]byte{opI32Const, 7, opRefFunc, 2, 0x26, 0}, item(7),
+				[]byte{opI32Const, 0, opI32Const, 0, opI32Const, 1, opBulk, bulkTableInit, 5, 0}, item(0), // a passive segment
+				[]byte{opI64Const, 10, 0x7e, opCall, 2, opI64Add})...),
+			fn(none, opUnreachable),
 		),
-		sized([]byte{0}, append(sized(nil, []byte("name")), sized([]byte{1}, append([]byte{2, 1}, append(sized(nil, []byte("un")), append([]byte{2}, sized(nil, []byte("deux"))...)...)...))...)),
+		sized([]byte{secCustom}, join(sized(nil, []byte("name")), names)),
 	)
 	for name, module := range map[string][]byte{"plain": code, "instrumented": instrument(t, code)} {
 		ctx := t.Context()
 		r := wazero.NewRuntime(ctx)
 		h := &host{slice: 1 << 40, limit: 1 << 40}
-		if _, err := r.NewHostModuleBuilder(Module).NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.refill), nil, nil).Export(Refill).Instantiate(ctx); err != nil {
-			t.Fatal(err)
-		}
+		h.provide(t, r)
 		hosted := 0
 		if _, err := r.NewHostModuleBuilder("env").NewFunctionBuilder().WithFunc(func() { hosted++ }).Export("host").Instantiate(ctx); err != nil {
 			t.Fatal(err)
 		}
-		compiled, err := r.CompileModule(ctx, module)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		m, err := r.InstantiateModule(ctx, compiled, wazero.NewModuleConfig())
+		m, err := r.Instantiate(ctx, module)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		got, err := m.ExportedFunction("all").Call(ctx)
-		if err != nil || got[0] != 1221212 || hosted != 1 {
-			t.Errorf("%s: %v, %v, host called %d times; want 1221212 and once", name, got, err, hosted)
+		if err != nil || got[0] != 122121222 || hosted != 1 {
+			t.Errorf("%s: %v, %v, host called %d times; want 122121222 and once", name, got, err, hosted)
 		}
 		if def := m.ExportedFunction("two").Definition(); def.Name() != "deux" {
 			t.Errorf("%s: function two is named %q", name, def.Name())
 		}
+		if _, err := m.ExportedFunction("broken").Call(ctx); err == nil || !strings.Contains(err.Error(), ".broken(") {
+			t.Errorf("%s: %v, want the stack to name the function", name, err)
+		}
 		if err := r.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-const guest = `package main
-
-import (
-	"fmt"
-	"hash/crc32"
-	"os"
-	"sort"
-	"strings"
-)
-
-type tree struct{ l, r *tree }
-
-func grow(d int) *tree {
-	if d == 0 {
-		return nil
+func TestSections(t *testing.T) {
+	custom := func(name string, body ...byte) []byte {
+		return sized([]byte{secCustom}, append(sized(nil, []byte(name)), body...))
 	}
-	return &tree{grow(d - 1), grow(d - 1)}
+	base := func(extra ...[]byte) []byte {
+		return join(bin(custom("first", 1, 2, 3), sec(secType, i64s), sec(secFunction, none), sec(secExport, export("f", 0, 0)), sec(secCode, fib())), join(extra...))
+	}
+	for name, c := range map[string]struct {
+		code        []byte
+		keeps, lets []string
+	}{
+		"custom":           {base(custom("other", 9)), []string{"first", "other"}, nil},
+		"debug":            {base(custom(".debug_info", 9)), []string{"first"}, []string{".debug_info"}},
+		"unreadable names": {base(custom("name", 1, 3, 200)), []string{"first"}, []string{"name"}},
+		"names of nothing": {base(custom("name", 1, 5, 1, 77, 2, 'x', 'x')), nil, []string{"xx"}},
+		"names, not UTF-8": {base(custom("name", 1, 4, 1, 0, 1, 0xff)), nil, []string{"name"}},
+		"module's name":    {base(custom("name", 0, 3, 2, 'm', 'n')), []string{"mn"}, nil},
+		"no code":          {bin(), nil, nil},
+	} {
+		out := instrument(t, c.code)
+		for _, text := range c.keeps {
+			if !strings.Contains(string(out), text) {
+				t.Errorf("%s: %q is gone", name, text)
+			}
+		}
+		for _, text := range c.lets {
+			if strings.Contains(string(out), text) {
+				t.Errorf("%s: %q is still there", name, text)
+			}
+		}
+		(&host{slice: 1, limit: 1}).instance(t, out)
+	}
 }
 
-func (t *tree) count() int {
-	if t == nil {
-		return 0
+// What an instruction that moves memory does, it does in halves too: the same
+// bytes, and nothing if some are beyond the end.
+func TestALotOfMemory(t *testing.T) {
+	three := []byte{0x60, 3, typeI32, typeI32, typeI32, 0}
+	body := func(op ...byte) []byte {
+		return fn(none, join([]byte{opLocalGet, 0, opLocalGet, 1, opLocalGet, 2, opBulk}, op)...)
 	}
-	return 1 + t.l.count() + t.r.count()
-}
-
-func main() {
-	words := strings.Fields(strings.Repeat("the quick brown fox jumps over the lazy dog ", 500))
-	counts := map[string]int{}
-	for _, w := range words {
-		counts[w]++
-	}
-	sort.Strings(words)
-	done := make(chan int)
-	go func() { done <- grow(14).count() }()
-	fmt.Fprintln(os.Stdout, counts, words[0], words[len(words)-1], <-done, crc32.ChecksumIEEE([]byte(fmt.Sprint(words))))
-	defer func() { fmt.Println("recovered", recover()) }()
-	var none []int
-	fmt.Println(none[len(words)])
-}
-`
-
-// goGuest builds a real program, of a runtime with a scheduler and a collector.
-func goGuest(t testing.TB) []byte {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range map[string]string{"main.go": guest, "go.mod": "module guest\n\ngo 1.26\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	code := bin(sec(secType, three), sec(secFunction, none, none), sec(secMemory, []byte{0, 32}), sec(secExport, export("copy", 0, 0), export("fill", 0, 1), export("memory", 2, 0)),
+		sec(secCode, body(bulkMemoryCopy, 0, 0), body(bulkMemoryFill, 0)))
+	const size, lot = 32 << 16, halve*3 + 12345
+	h := &host{slice: 1000, limit: 1 << 40}
+	plain, metered := h.instance(t, code), h.instance(t, instrument(t, code))
+	for _, c := range []struct {
+		name     string
+		to, from uint64
+		n        uint64
+	}{
+		{"copy", 100, 200, 10}, {"copy", 0, size / 2, lot}, {"copy", size / 2, 0, lot}, {"copy", 1000, 3, lot}, {"copy", 3, 1000, lot}, {"copy", 3, 3, lot},
+		{"copy", halve, 0, lot}, {"copy", 0, halve + 1, lot}, {"copy", size - 5, 0, 5}, {"copy", 0, 0, size}, {"copy", size, size, 0},
+		{"copy", size - lot + 1, 0, lot}, {"copy", 0, size - lot + 1, lot}, {"copy", 0, 0, 1<<32 - 1}, {"copy", 1<<32 - 1, 0, lot}, {"copy", size + 1, 0, 0},
+		{"fill", 100, 1, 10}, {"fill", 5, 0x1ff, lot}, {"fill", 0, 3, size}, {"fill", size - lot, 4, lot}, {"fill", size - lot + 1, 5, lot}, {"fill", 0, 6, 1<<32 - 1}, {"fill", size + 1, 1, 0},
+	} {
+		var after [2][]byte
+		var failed [2]bool
+		for i, m := range []api.Module{plain, metered} {
+			after[i], _ = m.Memory().Read(0, size)
+			for j := range after[i] {
+				after[i][j] = byte(j * j >> 7)
+			}
+			_, err := h.call(m, c.name, c.to, c.from, c.n)
+			failed[i] = err != nil
 		}
-	}
-	cmd := exec.Command("go", "build", "-o", "guest.wasm")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	code, err := os.ReadFile(filepath.Join(dir, "guest.wasm"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return code
-}
-
-func TestARealProgramPrintsTheSame(t *testing.T) {
-	code := goGuest(t)
-	var printed []string
-	h := &host{slice: 100_000, limit: 1 << 40}
-	for _, module := range [][]byte{code, instrument(t, code)} {
-		ctx := t.Context()
-		r := wazero.NewRuntime(ctx)
-		wasi_snapshot_preview1.MustInstantiate(ctx, r)
-		if _, err := r.NewHostModuleBuilder(Module).NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.refill), nil, nil).Export(Refill).Instantiate(ctx); err != nil {
-			t.Fatal(err)
+		if failed[0] != failed[1] || !slices.Equal(after[0], after[1]) {
+			t.Errorf("%s(%d, %d, %d): failed %v, the same bytes: %v", c.name, c.to, c.from, c.n, failed, slices.Equal(after[0], after[1]))
 		}
-		var out strings.Builder
-		if _, err := r.InstantiateWithConfig(ctx, module, wazero.NewModuleConfig().WithStdout(&out).WithStderr(&out)); err != nil {
-			t.Fatal(err, out.String())
+		if !failed[1] && h.spent < int64(c.n>>memoryShift) {
+			t.Errorf("%s of %d bytes costs %d", c.name, c.n, h.spent)
 		}
-		printed = append(printed, out.String())
-		if err := r.Close(ctx); err != nil {
-			t.Error(err)
+		if !failed[1] && c.n == size && h.refills < size/halve {
+			t.Errorf("%s of %d bytes: %d refills", c.name, c.n, h.refills)
 		}
-	}
-	if printed[0] != printed[1] || !strings.Contains(printed[0], "16383") || !strings.Contains(printed[0], "out of range") {
-		t.Errorf("plain:\n%s\ninstrumented:\n%s", printed[0], printed[1])
-	}
-	if h.refills < 10 {
-		t.Errorf("%d refills", h.refills)
 	}
 }
 
 func TestWhatCanNotBeReadIsAnError(t *testing.T) {
-	good := bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, sumTo()))
+	good := single(i64s, sumTo())
+	code := func(locals []byte, code ...byte) []byte { return single(voids, fn(locals, code...)) }
 	for name, c := range map[string]struct {
 		code []byte
 		says string
 	}{
-		"nothing":   {nil, "not a WebAssembly module"},
-		"text":      {[]byte("(module)  "), "not a WebAssembly module"},
-		"component": {[]byte("\x00asm\x0d\x00\x01\x00"), "version"},
-		"cut":       {good[:len(good)-5], "length"},
-		"atomics":   {bin(sec(1, voids), sec(3, none), sec(10, fn(none, 0xfe, 0x10, 2, 0))), "0xfe"},
-		"taken":     {bin(sec(1, voids), sec(3, none), sec(7, export(Global, 0, 0)), sec(10, fn(none))), "exports"},
-		"lists":     {[]byte("\x00asm\x01\x00\x00\x00\x04\x06\xb8\xb8\xb8000"), "there are"},
-		"order":     {bin(sec(3, none), sec(1, voids), sec(10, fn(none))), "place"},
+		"nothing":       {nil, "not a WebAssembly module"},
+		"text":          {[]byte("(module)  "), "not a WebAssembly module"},
+		"component":     {[]byte("\x00asm\x0d\x00\x01\x00"), "version"},
+		"cut":           {good[:len(good)-5], "code section, offset"},
+		"atomics":       {code(none, 0xfe, 0x10, 2, 0), "code section, offset 0x1e: the unknown instruction 0xfe"},
+		"exceptions":    {code(none, 0x06, typeNone, opEnd), "instruction 0x6"},
+		"relaxed":       {code(none, opVector, 0x80, 2), "0xfd 256"},
+		"bulk":          {code(none, opBulk, 18), "0xfc 18"},
+		"taken":         {bin(sec(secType, voids), sec(secFunction, none), sec(secExport, export(Global, 0, 0)), sec(secCode, fn(none))), "reserved"},
+		"metered":       {instrument(t, good), "metered already"},
+		"order":         {bin(sec(secFunction, none), sec(secType, voids), sec(secCode, fn(none))), "place"},
+		"twice":         {bin(sec(secType, voids), sec(secType, voids)), "place"},
+		"section":       {bin([]byte{13, 0}), "unknown kind 13"},
+		"many types":    {bin([]byte{secType, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "type section"},
+		"many data":     {bin([]byte{secData, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "data section"},
+		"many locals":   {code([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, typeI32}), "locals"},
+		"many labels":   {code(none, opI32Const, 0, opBrTable, 0xff, 0xff, 0xff, 0xff, 0x0f), "length"},
+		"shared memory": {bin(sec(secMemory, []byte{3, 1, 1})), "limits"},
+		"type":          {bin(sec(secType, []byte{0x60, 1, 0x63, 0x70, 0})), "type"},
+		"label":         {code(none, opBr, 1), "label 1, and there are 1"},
+		"no end":        {bin(sec(secType, voids), sec(secFunction, none), sec(secCode, []byte{3, 0, opBlock, typeNone})), "early"},
+		"long end":      {code(none, opEnd, opNop), "too many"},
+		// Beyond the end of what there is, is what is added: it must stay out of reach.
+		"counter, get":    {code(none, opGlobalGet, 0, opDrop), "global 0"},
+		"counter, set":    {code(none, opI64Const, 0, opGlobalSet, 0), "global 0"},
+		"counter, export": {bin(sec(secExport, export("g", 3, 0))), "global 0"},
+		"local":           {code(none, opI64Const, 0, opLocalSet, 0), "local 0"},
+		"call":            {code(none, opCall, 1), "function 1"},
+		"start":           {bin(sized([]byte{secStart}, []byte{0})), "function 0"},
+		"call's type":     {code(none, opI32Const, 0, opCallIndirect, 1, 0), "type 1"},
+		"block's type":    {code(none, opBlock, 1, opEnd), "type 1"},
+		"constant":        {bin(sec(secGlobal, []byte{typeI32, 0, opCall, 0, opEnd})), "function 0"},
+		"constant code":   {bin(sec(secGlobal, []byte{typeI32, 0, opBlock, typeNone, opEnd, opEnd})), "in a constant"},
+		"element":         {bin(sec(secElement, []byte{8, 0})), "unknown kind 8"},
 	} {
 		_, err := Instrument(c.code)
-		var e *Error
-		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.says) {
+		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want it to say %q", name, err, c.says)
 		}
 	}
+	for i := range good {
+		_, _ = Instrument(good[:i]) // and doesn't panic
+	}
 }
 
-func FuzzInstrument(f *testing.F) {
-	f.Add(bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, sumTo())))
-	f.Add(bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, fib())))
-	ctx := context.Background()
-	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
-	f.Fuzz(func(t *testing.T, code []byte) {
-		out, err := Instrument(code)
-		if err != nil {
-			return
-		}
-		plain, err := r.CompileModule(ctx, code)
-		if err != nil {
-			return // it wasn't valid before
-		}
-		defer plain.Close(ctx)
-		metered, err := r.CompileModule(ctx, out)
-		if err != nil {
-			t.Fatalf("%x no longer compiles: %v", code, err)
-		}
-		metered.Close(ctx)
-	})
-}
-
-func BenchmarkMetering(b *testing.B) {
-	loop := bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, sumTo()))
-	tree := bin(sec(1, i64s), sec(3, none), sec(7, export("f", 0, 0)), sec(10, fib()))
-	for _, c := range []struct {
-		name string
-		code []byte
-		arg  uint64
-	}{{"loop", loop, 10_000_000}, {"fib", tree, 27}} {
-		for _, metered := range []bool{false, true} {
-			name, code := c.name+"/plain", c.code
-			if metered {
-				name, code = c.name+"/metered", instrument(b, c.code)
-			}
-			b.Run(name, func(b *testing.B) {
-				ctx := b.Context()
-				r := wazero.NewRuntime(ctx)
-				defer r.Close(ctx)
-				h := &host{slice: 100_000, limit: 1 << 40}
-				if _, err := r.NewHostModuleBuilder(Module).NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.refill), nil, nil).Export(Refill).Instantiate(ctx); err != nil {
-					b.Fatal(err)
-				}
-				m, err := r.Instantiate(ctx, code)
-				if err != nil {
-					b.Fatal(err)
-				}
-				f := m.ExportedFunction("f")
-				for b.Loop() {
-					if _, err := f.Call(ctx, c.arg); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-		}
+func TestTheModuleDoesNotGrowMuch(t *testing.T) {
+	loops := repeat(100_000, opLoop, typeNone, opEnd)
+	code := single(voids, fn(none, loops...))
+	if out := instrument(t, code); len(out) > 25*len(code) {
+		t.Errorf("%d bytes become %d", len(code), len(out))
+	}
+	deep := single(voids, fn(none, join(repeat(100_000, opBlock, typeNone), repeat(100_000, opI32Const, 0, opBrIf, 0), repeat(100_000, opEnd))...))
+	start := time.Now()
+	instrument(t, deep)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("100,000 nested blocks took %v", took)
 	}
 }
