@@ -47,7 +47,6 @@ func single(kind, body []byte) []byte {
 type host struct {
 	slice, limit   int64
 	refills, spent int64
-	left           int64 // when a call is over
 }
 
 var errEmpty = errors.New("no more fuel")

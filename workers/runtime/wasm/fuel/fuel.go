@@ -30,9 +30,11 @@
 package fuel
 
 const (
-	// Module and Refill name the function () -> () that the module then imports. It
-	// is called when the counter has gone below zero. It must not call the instance.
-	Module, Refill = "cloudburst_fuel", "refill"
+	// Module is the module that the function Refill is imported from.
+	Module = "cloudburst_fuel"
+	// Refill names the function () -> () that the module then imports. It is called
+	// when the counter has gone below zero. It must not call the instance.
+	Refill = "refill"
 	// Global names the counter that the module then exports: a mutable i64, 0 in the
 	// beginning, so that an instance first of all asks for a slice.
 	Global = "cloudburst_fuel"

@@ -193,6 +193,11 @@ func (m *module) surveyFunctions() {
 }
 
 // surveyFunction reads a function's locals and, once, its code.
+// maxNested is how many blocks, and maxNestedLoops how many loops, may stand within
+// each other: the compiler takes their square of time. With these it is seconds.
+// Compilers of languages nest some thousand blocks at most, for large switches.
+const maxNested, maxNestedLoops = 20_000, 500
+
 func (m *module) surveyFunction(f *function) {
 	r := f.body
 	f.locals = len(m.types[f.kind].params)
@@ -211,17 +216,25 @@ func (m *module) surveyFunction(f *function) {
 	f.declared = r.b[start:r.pos]
 	code := *r
 	s := &scope{m, f.locals, 1}
+	var loops []int // how many labels there were before each that is open
 	for s.labels > 0 {
 		in := code.instruction(s)
+		if s.labels > maxNested || len(loops) > maxNestedLoops {
+			code.fail("over %d blocks, or %d loops, within each other", maxNested, maxNestedLoops)
+		}
 		f.size += weight(&in)
 		switch in.op {
 		case opBlock, opIf:
 			s.labels++
 		case opLoop:
+			loops = append(loops, s.labels)
 			s.labels++
 			f.loops = true
 		case opEnd:
 			s.labels--
+			if last := len(loops) - 1; last >= 0 && loops[last] == s.labels {
+				loops = loops[:last]
+			}
 		case opCall, opCallIndirect, opReturnCall, opReturnCallIndirect:
 			f.calls = true
 		case opBulk:

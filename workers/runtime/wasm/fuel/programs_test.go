@@ -21,8 +21,20 @@ var kernels = []struct {
 	name string
 	arg  uint64
 }{
-	{"loop", 1_500_000}, {"live", 800_000}, {"sieve", 2}, {"matrix", 10}, {"fib", 23}, {"strings", 10_000}, {"sort", 1}, {"interpreter", 15_000},
-	{"pointers", 300_000}, {"copies", 200}, {"fills", 10}, {"distance", 40}, {"trees", 10}, {"vectors", 400},
+	{"loop", 1_500_000},
+	{"live", 800_000},
+	{"sieve", 2},
+	{"matrix", 10},
+	{"fib", 23},
+	{"strings", 10_000},
+	{"sort", 1},
+	{"interpreter", 15_000},
+	{"pointers", 300_000},
+	{"copies", 200},
+	{"fills", 10},
+	{"distance", 40},
+	{"trees", 10},
+	{"vectors", 400},
 }
 
 func readKernels(t testing.TB) []byte {
