@@ -1,6 +1,7 @@
 package fuel
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
