@@ -415,10 +415,10 @@ func TestTheModuleDoesNotGrowMuch(t *testing.T) {
 	if out := instrument(t, code); len(out) > 25*len(code) {
 		t.Errorf("%d bytes become %d", len(code), len(out))
 	}
-	deep := single(voids, fn(none, join(repeat(100_000, opBlock, typeNone), repeat(100_000, opI32Const, 0, opBrIf, 0), repeat(100_000, opEnd))...))
+	deep := single(voids, fn(none, join(repeat(maxNested-1, opBlock, typeNone), repeat(100_000, opI32Const, 0, opBrIf, 0), repeat(maxNested-1, opEnd))...))
 	start := time.Now()
 	instrument(t, deep)
 	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("100,000 nested blocks took %v", took)
+		t.Errorf("%d nested blocks took %v", maxNested, took)
 	}
 }
