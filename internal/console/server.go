@@ -220,10 +220,11 @@ func (c *console) serveHTTP(ctx context.Context, parts *parts, s *served, client
 // address is what scripts wait for.
 func (c *console) announce(s served, url, where string) {
 	at, natsAt := c.whereFlags(url)
-	fmt.Fprintf(c.Stdout, "%s (Ctrl-C stops it).\nTry, in another terminal:\n", where)
+	fmt.Fprintf(c.Stdout, "%s (Ctrl-C stops it).\n", where)
 	if s.http != "" {
 		fmt.Fprintf(c.Stdout, "HTTP is at http://%s, and its description at /v1/openapi.json.\n", s.http)
 	}
+	fmt.Fprintln(c.Stdout, "Try, in another terminal:")
 	tries := [][2]string{
 		{"cloudburst demo" + at + " --posts 500", "a Twitter clone on it"},
 		{"cloudburst pool ls" + at, "what waits in which pool"},

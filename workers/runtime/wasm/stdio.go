@@ -98,7 +98,7 @@ func output(b []byte) wire.Value {
 	case len(b) == 0:
 		return wire.Value{}
 	case json.Valid(b):
-		return wire.Value{Body: b}
+		return wire.Value{Body: bytes.TrimSpace(b)} // programs end their lines
 	case utf8.Valid(b):
 		return wire.Value{Body: b, Type: "text/plain; charset=utf-8"}
 	default:
