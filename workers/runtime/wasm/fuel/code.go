@@ -67,7 +67,7 @@ type instruction struct {
 	op         byte   // or a prefix,
 	sub        uint32 // and what follows that
 	a, b       uint32 // indices, or a block's type
-	raw        []byte
+	raw        []byte // in its shortest form
 }
 
 // A scope is what an instruction can name. An index beyond it can't be let
@@ -78,8 +78,14 @@ type scope struct {
 	labels int
 }
 
+// instruction reads one. It is good until the next is read.
+//
+// It is written with all numbers in their shortest form. They may be longer, but
+// readers differ in what they make of that: what is a number to one is an
+// instruction to the next, which could be one that nobody pays for.
 func (r *reader) instruction(s *scope) (in instruction) {
 	in.start = r.pos
+	r.keep, r.kept = true, r.kept[:0]
 	in.op = r.byte()
 	switch op := in.op; {
 	case op == opCall, op == opReturnCall, op == opRefFunc:
@@ -105,8 +111,10 @@ func (r *reader) instruction(s *scope) (in instruction) {
 		in.a = r.uleb()
 	case op >= 0x28 && op <= 0x3e: // loads and stores
 		r.memarg()
-	case op == opMemorySize, op == opMemoryGrow, op == 0xd0: // ref.null
-		r.byte()
+	case op == opMemorySize, op == opMemoryGrow:
+		r.memory()
+	case op == 0xd0: // ref.null
+		r.reference()
 	case op == opI32Const:
 		r.sleb(32)
 	case op == opI64Const:
@@ -125,7 +133,7 @@ func (r *reader) instruction(s *scope) (in instruction) {
 		r.fail("the unknown instruction %#x: threads, exceptions and garbage collection are not supported", op)
 	}
 	in.end = r.pos
-	in.raw = r.b[in.start:r.pos]
+	in.raw, r.keep = r.kept, false
 	return in
 }
 
@@ -152,13 +160,29 @@ func (r *reader) memarg() {
 	r.uleb()
 }
 
+// memory reads the index of a memory: there is one, and its index is one byte.
+func (r *reader) memory() {
+	if i := r.byte(); i != 0 {
+		r.pos--
+		r.fail("memory %d: only one is supported", i)
+	}
+}
+
 // bulk reads the rest of an instruction with the prefix 0xfc.
 func (r *reader) bulk(in *instruction) {
 	switch in.sub = r.uleb(); in.sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating conversions
-	case bulkDataDrop, bulkMemoryFill, bulkElemDrop, bulkTableGrow, 16, bulkTableFill: // of one memory, table or segment
+	case bulkMemoryFill:
+		r.memory()
+	case bulkMemoryCopy:
+		r.memory()
+		r.memory()
+	case bulkMemoryInit:
 		in.a = r.uleb()
-	case bulkMemoryInit, bulkMemoryCopy, bulkTableInit, bulkTableCopy: // of two
+		r.memory()
+	case bulkDataDrop, bulkElemDrop, bulkTableGrow, 16, bulkTableFill: // of one table or segment
+		in.a = r.uleb()
+	case bulkTableInit, bulkTableCopy: // of two
 		in.a = r.uleb()
 		in.b = r.uleb()
 	default:

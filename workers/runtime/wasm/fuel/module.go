@@ -152,7 +152,7 @@ func (m *module) surveyImports() {
 		case 2:
 			r.limits()
 		case 3:
-			r.bytes(2)
+			r.global()
 			m.globals++
 		default:
 			r.fail("an import of the unknown kind %d", kind)
@@ -192,12 +192,12 @@ func (m *module) surveyFunctions() {
 	r.done()
 }
 
-// surveyFunction reads a function's locals and, once, its code.
 // maxNested is how many blocks, and maxNestedLoops how many loops, may stand within
 // each other: the compiler takes their square of time. With these it is seconds.
 // Compilers of languages nest some thousand blocks at most, for large switches.
 const maxNested, maxNestedLoops = 20_000, 500
 
+// surveyFunction reads a function's locals and, once, its code.
 func (m *module) surveyFunction(f *function) {
 	r := f.body
 	f.locals = len(m.types[f.kind].params)

@@ -74,11 +74,9 @@ func TestKernels(t *testing.T) {
 const guest = `package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"os"
-	"regexp"
 	"sort"
 	"strings"
 )
@@ -109,8 +107,6 @@ func main() {
 	done := make(chan int)
 	go func() { done <- grow(14).count() }()
 	fmt.Fprintln(os.Stdout, counts, words[0], words[len(words)-1], <-done, crc32.ChecksumIEEE([]byte(fmt.Sprint(words))))
-	text, err := json.Marshal(counts)
-	fmt.Println(string(text), err, regexp.MustCompile("[a-f]+").FindAllString(string(text), 5))
 	defer func() { fmt.Println("recovered", recover()) }()
 	var none []int
 	fmt.Println(none[len(words)])
@@ -184,21 +180,20 @@ func TestAGoProgram(t *testing.T) {
 		t.Error("the plain module asks for fuel")
 	}
 	metered := h.program(t, instrument(t, code)).run(t)
-	spent := h.spent
-	h.spent = 0
-	dumb := h.program(t, exact(t, code)).run(t) // which doesn't look: it spends one slice
-	if plain != metered || plain != dumb || !strings.Contains(plain, "16383") || !strings.Contains(plain, "out of range") {
-		t.Errorf("plain:\n%s\nmetered:\n%s\nexactly:\n%s", plain, metered, dumb)
+	if plain != metered || !strings.Contains(plain, "16383") || !strings.Contains(plain, "out of range") {
+		t.Errorf("plain:\n%s\nmetered:\n%s", plain, metered)
 	}
-	if h.refills < 10 || spent < 1_000_000 {
-		t.Errorf("%d refills, %d units", h.refills, spent)
+	if h.refills < 10 {
+		t.Errorf("%d refills", h.refills)
 	}
 }
 
-// stillCompiles says that what was valid is still valid, and nothing else.
+// stillCompiles says that what was valid is still valid, and nothing else: but for
+// names, which are dropped if they are wrong; and for vector instructions, whose
+// numbers the compiler reads in their shortest form only.
 func stillCompiles(t *testing.T, code []byte) {
 	out, err := Instrument(code)
-	if err != nil {
+	if err != nil || longVector(code) {
 		return
 	}
 	ctx := context.Background()
@@ -209,9 +204,19 @@ func stillCompiles(t *testing.T, code []byte) {
 	if before == nil && after != nil {
 		t.Fatalf("%x no longer compiles: %v", code, after)
 	}
-	if before != nil && after == nil && !strings.Contains(before.Error(), "section") && !strings.Contains(before.Error(), "name") {
+	if before != nil && after == nil && !strings.Contains(before.Error(), "section") {
 		t.Fatalf("%x compiles though it didn't: %v", code, before)
 	}
+}
+
+// longVector says whether there may be such a number.
+func longVector(code []byte) bool {
+	for i := range len(code) - 1 {
+		if code[i] == opVector && code[i+1] >= 0x80 {
+			return true
+		}
+	}
+	return false
 }
 
 // BenchmarkFuel measures programs with and without fuel, by turns; what it reports

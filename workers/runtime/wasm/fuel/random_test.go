@@ -11,7 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-var seeds = flag.Int("seeds", 300, "how many random modules are tried")
+var seeds = flag.Int("seeds", 100, "how many random modules are tried")
 
 // A composer writes random functions that are valid and end: each loop and call
 // takes one from a budget, without which it returns.

@@ -23,6 +23,9 @@ type reader struct {
 	pos     int
 	base    int // offset of b in the module
 	section string
+
+	keep bool   // what is read is kept
+	kept []byte // in its shortest form
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -32,7 +35,7 @@ func (r *reader) fail(format string, args ...any) {
 func (r *reader) left() int    { return len(r.b) - r.pos }
 func (r *reader) rest() []byte { return r.b[r.pos:] }
 
-func (r *reader) byte() byte {
+func (r *reader) next() byte {
 	if r.pos >= len(r.b) {
 		r.fail("it ends too early")
 	}
@@ -40,12 +43,24 @@ func (r *reader) byte() byte {
 	return r.b[r.pos-1]
 }
 
+func (r *reader) byte() byte {
+	b := r.next()
+	if r.keep {
+		r.kept = append(r.kept, b)
+	}
+	return b
+}
+
 func (r *reader) bytes(n int) []byte {
 	if n > r.left() {
 		r.fail("it ends %d bytes too early", n-r.left())
 	}
 	r.pos += n
-	return r.b[r.pos-n : r.pos]
+	b := r.b[r.pos-n : r.pos]
+	if r.keep {
+		r.kept = append(r.kept, b...)
+	}
+	return b
 }
 
 // sub returns a reader of the next n bytes.
@@ -59,12 +74,15 @@ func (r *reader) sub(n int) *reader {
 func (r *reader) uleb() uint32 {
 	var v uint32
 	for shift := 0; ; shift += 7 {
-		b := r.byte()
+		b := r.next()
 		if shift == 28 && b > 0x0f {
 			r.fail("a number that is too large")
 		}
 		v |= uint32(b&0x7f) << shift
 		if b < 0x80 {
+			if r.keep {
+				r.kept = uleb(r.kept, v)
+			}
 			return v
 		}
 	}
@@ -77,11 +95,20 @@ func (r *reader) sleb(bits int) int64 {
 		if shift >= bits {
 			r.fail("a number that is too large")
 		}
-		b := r.byte()
+		b := r.next()
+		if shift == 63 && b != 0 && b != 0x7f {
+			r.fail("a number that is too large")
+		}
 		v |= int64(b&0x7f) << shift
 		if b < 0x80 {
 			if shift += 7; shift < 64 && b&0x40 != 0 {
 				v |= -1 << shift
+			}
+			if v>>(bits-1) != 0 && v>>(bits-1) != -1 {
+				r.fail("a number that is too large")
+			}
+			if r.keep {
+				r.kept = sleb(r.kept, v)
 			}
 			return v
 		}
@@ -143,6 +170,17 @@ const (
 func isValue(t byte) bool { return t >= typeV128 && t <= typeI32 || isReference(t) }
 
 func isReference(t byte) bool { return t == typeFuncref || t == typeExternref }
+
+// global reads the type of a global.
+func (r *reader) global() []byte {
+	start := r.pos
+	t := r.bytes(2)
+	if !isValue(t[0]) || t[1] > 1 {
+		r.pos = start
+		r.fail("the unknown type %#x of a global", t)
+	}
+	return t
+}
 
 func (r *reader) reference() byte {
 	t := r.byte()

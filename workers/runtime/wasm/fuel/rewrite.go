@@ -107,7 +107,7 @@ func (m *module) globalSection(r *reader) []byte {
 	n := r.length()
 	out := uleb(nil, uint32(n)+1) //nolint:gosec // a length
 	for range n {
-		out = append(out, r.bytes(2)...)
+		out = append(out, r.global()...)
 		out = m.constant(out, r)
 	}
 	r.done()
@@ -181,8 +181,12 @@ func (m *module) elementSection(r *reader) []byte {
 			}
 			out = m.constant(out, r)
 		}
-		if flags&3 != 0 {
-			out = append(out, r.byte()) // the kind of item
+		switch {
+		case flags&3 == 0: // functions
+		case flags&4 != 0:
+			out = append(out, r.reference())
+		default:
+			out = append(out, r.byte()) // the kind of items
 		}
 		items := r.length()
 		out = uleb(out, uint32(items)) //nolint:gosec // a length
