@@ -49,16 +49,10 @@ func (p place) stamp(ctx context.Context, after kvlattice.Timestamp) (kvlattice.
 // error of wire.KindLattice if it isn't an L.
 func held[L kvlattice.Lattice](ctx context.Context, p place, none L) (L, error) {
 	l, err := p.in.Read(ctx, p.ns, p.key)
-	if err != nil || l == nil {
+	if err != nil {
 		return none, err
 	}
-	if typed, ok := l.(L); ok {
-		return typed, nil
-	}
-	if d, ok := l.(interface{ Deleted() bool }); ok && d.Deleted() {
-		return none, nil // as by `nats kv del`
-	}
-	return none, &wire.Error{Op: "read", Name: p.key, Kind: wire.KindLattice, Msg: "the key holds a " + string(l.Kind())}
+	return kvlattice.As(l, p.key, none)
 }
 
 // A Max is the greatest of the numbers and strings that it was raised to. Of two
@@ -159,23 +153,9 @@ func (s *ORSet) Add(ctx context.Context, elements ...any) error {
 	if err != nil {
 		return err
 	}
-	delta := kvlattice.NewORSet()
-	for _, element := range raw {
-		// Only what nobody can have removed yet may replace earlier addings.
-		tag, fresh := s.in.Tag()
-		if !fresh {
-			if err := delta.Add(tag, element); err != nil {
-				return err
-			}
-			continue
-		}
-		renewal, err := set.Renewal(tag, element)
-		if err != nil {
-			return err
-		}
-		if _, err := delta.Merge(renewal); err != nil {
-			return err
-		}
+	delta, err := set.Addition(raw, s.in.Tag)
+	if err != nil {
+		return err
 	}
 	return s.merge(ctx, delta)
 }
@@ -191,17 +171,9 @@ func (s *ORSet) Remove(ctx context.Context, elements ...any) error {
 	if err != nil {
 		return err
 	}
-	delta := kvlattice.NewORSet()
-	news := false
-	for _, element := range raw {
-		removal, has := set.Removal(element)
-		if _, err := delta.Merge(removal); err != nil {
-			return err
-		}
-		news = news || has
-	}
-	if !news {
-		return nil
+	delta, news, err := set.Removals(raw)
+	if err != nil || !news {
+		return err
 	}
 	s.in.Retag()
 	return s.merge(ctx, delta)

@@ -127,15 +127,11 @@ func (p place) read(kind kvlattice.Kind) error {
 	case kvlattice.KindMin:
 		return extreme[*kvlattice.Min](p)
 	case kvlattice.KindORSet:
-		set, err := held[*kvlattice.ORSet](p)
-		switch {
-		case err != nil:
-			return err
-		case set == nil:
-			set = kvlattice.NewORSet()
+		set, err := held(p, kvlattice.NewORSet())
+		if err == nil {
+			p.array(set.All())
 		}
-		p.array(set.All())
-		return nil
+		return err
 	default:
 		return unknownKind(kind)
 	}
@@ -146,8 +142,8 @@ func extreme[L interface {
 	comparable
 	kvlattice.Lattice
 }](p place) error {
-	l, err := held[L](p)
 	var none L
+	l, err := held(p, none)
 	switch {
 	case err != nil:
 		return err
@@ -158,75 +154,43 @@ func extreme[L interface {
 	return nil
 }
 
-// held returns the lattice of a place, the zero L if nothing was written there. It
-// is an error of wire.KindLattice if that is no L.
-func held[L kvlattice.Lattice](p place) (none L, err error) {
+// held returns the lattice of a place: none if nothing was written there.
+func held[L kvlattice.Lattice](p place, none L) (L, error) {
 	l, err := p.call.State.Read(p.ctx, p.ns, p.key)
-	if err != nil || l == nil {
+	if err != nil {
 		return none, err
 	}
-	if typed, ok := l.(L); ok {
-		return typed, nil
-	}
-	if d, ok := l.(interface{ Deleted() bool }); ok && d.Deleted() {
-		return none, nil // as by `nats kv del`
-	}
-	return none, &wire.Error{Op: "read", Name: p.key, Kind: wire.KindLattice, Msg: "the key holds a " + string(l.Kind())}
+	return kvlattice.As(l, p.key, none)
 }
 
-// add adds to an observed-remove set, as the client library's ORSet.Add does.
+// add adds to an observed-remove set.
 func (p place) add(elements []json.RawMessage) error {
 	if len(elements) == 0 {
 		return nil
 	}
-	set, err := held[*kvlattice.ORSet](p)
-	switch {
-	case err != nil:
+	set, err := held(p, kvlattice.NewORSet())
+	if err != nil {
 		return err
-	case set == nil:
-		set = kvlattice.NewORSet()
 	}
-	delta := kvlattice.NewORSet()
-	for _, element := range elements {
-		tag, fresh := p.call.State.Tag()
-		if !fresh {
-			if err := delta.Add(tag, element); err != nil {
-				return err
-			}
-			continue
-		}
-		renewal, err := set.Renewal(tag, element)
-		if err != nil {
-			return err
-		}
-		if _, err := delta.Merge(renewal); err != nil {
-			return err
-		}
+	delta, err := set.Addition(elements, p.call.State.Tag)
+	if err != nil {
+		return err
 	}
 	return p.call.State.Merge(p.ctx, p.ns, p.key, delta)
 }
 
-// remove removes from an observed-remove set, as the client library's ORSet.Remove
-// does.
+// remove removes from an observed-remove set.
 func (p place) remove(elements []json.RawMessage) error {
 	if len(elements) == 0 {
 		return nil
 	}
-	set, err := held[*kvlattice.ORSet](p)
-	if err != nil || set == nil {
+	set, err := held(p, kvlattice.NewORSet())
+	if err != nil {
 		return err
 	}
-	delta := kvlattice.NewORSet()
-	news := false
-	for _, element := range elements {
-		removal, has := set.Removal(element)
-		if _, err := delta.Merge(removal); err != nil {
-			return err
-		}
-		news = news || has
-	}
-	if !news {
-		return nil
+	delta, news, err := set.Removals(elements)
+	if err != nil || !news {
+		return err
 	}
 	p.call.State.Retag()
 	return p.call.State.Merge(p.ctx, p.ns, p.key, delta)
