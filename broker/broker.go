@@ -171,6 +171,12 @@ func (b *Broker) options(cfg Config) ([]nats.Option, error) {
 	if cfg.Server != nil {
 		opts = append(opts, cfg.Server.inProcess()...)
 	}
+	secured, err := credentials(cfg)
+	return append(opts, secured...), err
+}
+
+// credentials are the options that say who connects, and whom to trust.
+func credentials(cfg Config) (opts []nats.Option, err error) {
 	for _, path := range []string{cfg.Creds, cfg.TLSCA, cfg.TLSCert, cfg.TLSKey} {
 		if path == "" {
 			continue

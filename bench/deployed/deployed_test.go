@@ -2,6 +2,7 @@ package deployed
 
 import (
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -37,5 +38,34 @@ func TestRuntimes(t *testing.T) {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("%s isn't in\n%s", name, out.String())
 		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	var out strings.Builder
+	err := Programs(t.Context(), ProgramsConfig{Rounds: 1, Scale: 20}, &out)
+	if _, missing := exec.LookPath("cc"); missing != nil {
+		if err == nil || !strings.Contains(err.Error(), "needs a C compiler") {
+			t.Errorf("without a C compiler: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"nbody", "fannkuch", "mandelbrot", "binarytrees", "geometric mean"} {
+		if !strings.Contains(out.String(), name) {
+			t.Errorf("%s isn't in\n%s", name, out.String())
+		}
+	}
+}
+
+func TestPull(t *testing.T) {
+	var out strings.Builder
+	if err := Pull(t.Context(), PullConfig{Size: 100_000, Rounds: 1, Store: t.TempDir(), JSON: true}, &out); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "ratio"); n != 2 {
+		t.Errorf("%d rows, want 2: %s", n, out.String())
 	}
 }

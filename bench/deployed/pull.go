@@ -2,13 +2,10 @@ package deployed
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -37,59 +34,52 @@ type Pulled struct {
 
 // Pull measures the first call of a large function on a worker that has served
 // others and never seen this one, beside reading its image from the object store, turn and turn about.
-func Pull(ctx context.Context, cfg PullConfig, out io.Writer) (err error) {
+func Pull(ctx context.Context, cfg PullConfig, out io.Writer) error {
 	if cfg.Size <= 0 {
 		cfg.Size = 10_000_000
 	}
 	if cfg.Rounds <= 0 {
 		cfg.Rounds = 9
 	}
-	dir, err := os.MkdirTemp(cfg.Store, "cloudburst-bench-")
-	if err != nil {
-		return fmt.Errorf("make store: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: "127.0.0.1:0", Store: filepath.Join(dir, "store")})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	client, err := cloudburst.Connect(ctx, server.URL())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
 	images, err := large(cfg.Size)
 	if err != nil {
 		return err
 	}
-	stop, err := serve(ctx, server.URL(), filepath.Join(dir, "deploy"), 1)
-	if err != nil {
-		return err
-	}
-	if err := deployReady(ctx, client); err != nil {
-		return errors.Join(err, stop())
-	}
-	var digests []string
-	for _, im := range images {
-		f, err := client.Deploy(ctx, cloudburst.Deployment{Name: "large-" + im.name, Image: im.image})
+	return on(ctx, cfg.Store, func(s *site) error {
+		digests, err := s.deployLarge(ctx, images)
 		if err != nil {
-			return errors.Join(err, stop())
+			return err
+		}
+		rows := make([]Pulled, len(images))
+		for i, im := range images {
+			p := pull{site: s, name: im.name, digest: digests[i]}
+			if rows[i], err = p.run(ctx, cfg.Rounds); err != nil {
+				return fmt.Errorf("%s: %w", im.name, err)
+			}
+			rows[i].Runtime, rows[i].Size = im.name, len(im.image)
+		}
+		return writePulled(out, rows, cfg.JSON)
+	})
+}
+
+// deployLarge deploys images, and what callReady calls, and returns their digests.
+func (s *site) deployLarge(ctx context.Context, images []square) (digests []string, err error) {
+	stop, err := s.serve(ctx, "deploy", 1)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	if err := deployReady(ctx, s.client); err != nil {
+		return nil, err
+	}
+	for _, im := range images {
+		f, err := s.client.Deploy(ctx, cloudburst.Deployment{Name: "large-" + im.name, Image: im.image})
+		if err != nil {
+			return nil, err
 		}
 		digests = append(digests, f.Image)
 	}
-	if err := stop(); err != nil {
-		return err
-	}
-	rows := make([]Pulled, len(images))
-	for i, im := range images {
-		p := pull{client: client, url: server.URL(), dir: filepath.Join(dir, im.name), function: "large-" + im.name, digest: digests[i]}
-		if rows[i], err = p.run(ctx, cfg.Rounds); err != nil {
-			return fmt.Errorf("%s: %w", im.name, err)
-		}
-		rows[i].Runtime, rows[i].Size = im.name, len(im.image)
-	}
-	return writePulled(out, rows, cfg.JSON)
+	return digests, nil
 }
 
 // deployReady deploys a small function of each runtime.
@@ -130,8 +120,8 @@ func large(size int) ([]square, error) {
 
 // pull is one function's turn.
 type pull struct {
-	client                     *cloudburst.Client
-	url, dir, function, digest string
+	*site
+	name, digest string
 }
 
 func (p *pull) run(ctx context.Context, rounds int) (Pulled, error) {
@@ -142,7 +132,7 @@ func (p *pull) run(ctx context.Context, rounds int) (Pulled, error) {
 			return Pulled{}, err
 		}
 		reads = append(reads, time.Since(began))
-		stop, err := serve(ctx, p.url, filepath.Join(p.dir, fmt.Sprint(round)), 1)
+		stop, err := p.serve(ctx, fmt.Sprint(p.name, round), 1)
 		if err != nil {
 			return Pulled{}, err
 		}
@@ -150,7 +140,7 @@ func (p *pull) run(ctx context.Context, rounds int) (Pulled, error) {
 			return Pulled{}, errors.Join(err, stop())
 		}
 		began = time.Now()
-		got, err := cloudburst.Call[int](ctx, p.client, p.function, 5)
+		got, err := cloudburst.Call[int](ctx, p.client, "large-"+p.name, 5)
 		firsts = append(firsts, time.Since(began))
 		if err == nil && got != 25 {
 			err = fmt.Errorf("5 squared is %d", got)
@@ -167,21 +157,8 @@ func (p *pull) run(ctx context.Context, rounds int) (Pulled, error) {
 }
 
 func writePulled(out io.Writer, rows []Pulled, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(out)
-		for _, r := range rows {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"runtime", "image MB", "read ms", "first call ms", "ratio"})
-	for _, r := range rows {
-		t.AppendRow(table.Row{r.Runtime, fmt.Sprintf("%.1f", float64(r.Size)/1e6), digits(r.Read), digits(r.First), fmt.Sprintf("%.2f", r.Ratio)})
-	}
-	_, err := fmt.Fprintln(out, t.Render())
-	return err
+	header := table.Row{"runtime", "image MB", "read ms", "first call ms", "ratio"}
+	return write(out, rows, asJSON, header, func(r Pulled) table.Row {
+		return table.Row{r.Runtime, fmt.Sprintf("%.1f", float64(r.Size)/1e6), digits(r.Read), digits(r.First), digits(r.Ratio)}
+	})
 }

@@ -2,12 +2,9 @@ package deployed
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,37 +60,24 @@ type Rolled struct {
 
 // Rollout runs the benchmark and writes what came of it. It fails if a call failed
 // or was answered by a wrong version.
-func Rollout(ctx context.Context, cfg RolloutConfig, out io.Writer) (err error) {
+func Rollout(ctx context.Context, cfg RolloutConfig, out io.Writer) error {
 	cfg = cfg.withDefaults()
-	dir, err := os.MkdirTemp(cfg.Store, "cloudburst-bench-")
-	if err != nil {
-		return fmt.Errorf("make store: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: "127.0.0.1:0", Store: filepath.Join(dir, "store")})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	stop, err := serve(ctx, server.URL(), dir, cfg.Workers)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
-	client, err := cloudburst.Connect(ctx, server.URL())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	var all []Rolled
-	for _, runtime := range cfg.Runtimes {
-		r, err := (&rollout{cfg: cfg, client: client, runtime: runtime, name: "version-" + runtime}).run(ctx)
+	return on(ctx, cfg.Store, func(s *site) (err error) {
+		stop, err := s.serve(ctx, "", cfg.Workers)
 		if err != nil {
-			return fmt.Errorf("%s: %w", runtime, err)
+			return err
 		}
-		all = append(all, r)
-	}
-	return errors.Join(writeRolled(out, all, cfg.JSON), checkRolled(all))
+		defer func() { err = errors.Join(err, stop()) }()
+		var all []Rolled
+		for _, runtime := range cfg.Runtimes {
+			r, err := (&rollout{cfg: cfg, client: s.client, runtime: runtime, name: "version-" + runtime}).run(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", runtime, err)
+			}
+			all = append(all, r)
+		}
+		return errors.Join(writeRolled(out, all, cfg.JSON), checkRolled(all))
+	})
 }
 
 func checkRolled(all []Rolled) error {
@@ -104,44 +88,6 @@ func checkRolled(all []Rolled) error {
 		}
 	}
 	return errors.Join(bad...)
-}
-
-// serve runs workers of deployed functions until stop.
-func serve(ctx context.Context, url, dir string, n int) (stop func() error, err error) {
-	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, n)
-	var clients []*cloudburst.Client
-	started := 0
-	stop = func() error {
-		cancel()
-		var errs []error
-		for range started {
-			errs = append(errs, <-ended)
-		}
-		for _, c := range clients {
-			c.Close()
-		}
-		return errors.Join(errs...)
-	}
-	for i := range n {
-		client, err := cloudburst.Connect(ctx, url, cloudburst.WithName(fmt.Sprint("bench worker ", i)))
-		if err != nil {
-			return nil, errors.Join(err, stop())
-		}
-		clients = append(clients, client)
-		w := cloudburst.NewWorker(client, cloudburst.Deployed(filepath.Join(dir, fmt.Sprint("images", i))))
-		started++
-		go func() { ended <- w.Serve(serving) }()
-		select {
-		case <-w.Ready():
-		case err := <-ended:
-			started--
-			return nil, errors.Join(err, stop())
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), stop())
-		}
-	}
-	return stop, nil
 }
 
 // A rollout is one runtime's turn.
@@ -265,25 +211,12 @@ func at(sorted []time.Duration, percent int) float64 {
 }
 
 func writeRolled(out io.Writer, all []Rolled, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(out)
-		for _, r := range all {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"runtime", "deploys", "calls", "failed", "wrong", "deploy p50 ms", "max", "first call p50 ms", "max", "call p50 ms", "p99"})
-	for _, r := range all {
-		t.AppendRow(table.Row{
+	header := table.Row{"runtime", "deploys", "calls", "failed", "wrong", "deploy p50 ms", "max", "first call p50 ms", "max", "call p50 ms", "p99"}
+	return write(out, all, asJSON, header, func(r Rolled) table.Row {
+		return table.Row{
 			r.Runtime, r.Deploys, r.Calls, r.Failed, r.Wrong, digits(r.DeployP50), digits(r.DeployMax), digits(r.FirstCallP50), digits(r.FirstCallMax), digits(r.CallP50), digits(r.CallP99),
-		})
-	}
-	_, err := fmt.Fprintln(out, t.Render())
-	return err
+		}
+	})
 }
 
 func digits(ms float64) string { return fmt.Sprintf("%.2f", ms) }

@@ -2,12 +2,9 @@ package deployed
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -59,59 +56,24 @@ type Compared struct {
 // Runtimes measures a function that squares a number, over loopback TCP, and
 // writes what came of it: as Go of the worker's own program, on each runtime, and
 // as a program that is executed for each call.
-func Runtimes(ctx context.Context, cfg RuntimesConfig, out io.Writer) (err error) {
+func Runtimes(ctx context.Context, cfg RuntimesConfig, out io.Writer) error {
 	cfg = cfg.withDefaults()
-	dir, err := os.MkdirTemp(cfg.Store, "cloudburst-bench-")
-	if err != nil {
-		return fmt.Errorf("make store: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: "127.0.0.1:0", Store: filepath.Join(dir, "store")})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	stopNative, err := serveNative(ctx, server.URL())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stopNative()) }()
-	client, err := cloudburst.Connect(ctx, server.URL())
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	c := &comparison{cfg: cfg, client: client, url: server.URL(), dir: dir}
-	if err := c.run(ctx); err != nil {
-		return err
-	}
-	return writeCompared(out, c.rows(), cfg.JSON)
-}
-
-// serveNative serves the native contender.
-func serveNative(ctx context.Context, url string) (stop func() error, err error) {
-	client, err := cloudburst.Connect(ctx, url, cloudburst.WithName("bench native"))
-	if err != nil {
-		return nil, err
-	}
-	w := cloudburst.NewWorker(client, cloudburst.Pool("native"))
-	cloudburst.Handle(w, "square-native", func(_ context.Context, _ *cloudburst.Session, x int) (int, error) { return x * x, nil })
-	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() { ended <- w.Serve(serving) }()
-	stop = func() error {
-		cancel()
-		err := <-ended
-		client.Close()
-		return err
-	}
-	select {
-	case <-w.Ready():
-		return stop, nil
-	case err := <-ended:
-		ended <- nil
-		return nil, errors.Join(err, stop())
-	}
+	return on(ctx, cfg.Store, func(s *site) (err error) {
+		stop, err := s.work(ctx, func(c *cloudburst.Client) *cloudburst.Worker {
+			w := cloudburst.NewWorker(c, cloudburst.Pool("native"))
+			cloudburst.Handle(w, "square-native", func(_ context.Context, _ *cloudburst.Session, x int) (int, error) { return x * x, nil })
+			return w
+		})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		c := &comparison{site: s, cfg: cfg}
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+		return writeCompared(out, c.rows(), cfg.JSON)
+	})
 }
 
 // A contender is one way to run the function.
@@ -128,13 +90,12 @@ type contender struct {
 
 // comparison is the benchmark under way.
 type comparison struct {
+	*site
 	cfg        RuntimesConfig
-	client     *cloudburst.Client
-	url, dir   string
 	contenders []*contender
 }
 
-func (c *comparison) run(ctx context.Context) error {
+func (c *comparison) run(ctx context.Context) (err error) {
 	c.contenders = append(c.contenders, &contender{name: "native", call: c.caller("square-native")})
 	for _, g := range squares() {
 		c.contenders = append(c.contenders, &contender{name: g.name, image: g.image, call: c.caller(functionOf(g.name, 0))})
@@ -143,14 +104,14 @@ func (c *comparison) run(ctx context.Context) error {
 		return err
 	}
 	// A worker that has never seen any of it, and then one that finds all on its disk.
-	fresh := filepath.Join(c.dir, "fresh")
+	const fresh = "fresh"
 	if err := c.firstCalls(ctx, fresh, func(x *contender) *[]time.Duration { return &x.first }); err != nil {
 		return err
 	}
 	if err := c.firstCalls(ctx, fresh, func(x *contender) *[]time.Duration { return &x.cold }); err != nil {
 		return err
 	}
-	stop, err := serve(ctx, c.url, fresh, 1)
+	stop, err := c.serve(ctx, fresh, 1)
 	if err != nil {
 		return err
 	}
@@ -180,7 +141,7 @@ func (c *comparison) caller(function string) func(context.Context, int) (int, er
 
 // deployAll deploys every contender some times, each time as another image.
 func (c *comparison) deployAll(ctx context.Context) error {
-	stop, err := serve(ctx, c.url, filepath.Join(c.dir, "deploy"), 1)
+	stop, err := c.serve(ctx, "deploy", 1)
 	if err != nil {
 		return err
 	}
@@ -203,7 +164,7 @@ func (c *comparison) deployAll(ctx context.Context) error {
 
 // firstCalls times the first call of each function on a worker that has just started.
 func (c *comparison) firstCalls(ctx context.Context, images string, into func(*contender) *[]time.Duration) error {
-	stop, err := serve(ctx, c.url, images, 1)
+	stop, err := c.serve(ctx, images, 1)
 	if err != nil {
 		return err
 	}
@@ -285,30 +246,17 @@ func (c *comparison) rows() []Compared {
 }
 
 func writeCompared(out io.Writer, rows []Compared, asJSON bool) error {
-	if asJSON {
-		enc := json.NewEncoder(out)
-		for _, r := range rows {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	some := func(format string, v float64) string {
 		if v == 0 {
 			return ""
 		}
 		return fmt.Sprintf(format, v)
 	}
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"runtime", "first call ms", "cold ms", "warm p50 ms", "p99 ms", "× native", "calls/s", "KiB idle"})
-	for _, r := range rows {
-		t.AppendRow(table.Row{
+	header := table.Row{"runtime", "first call ms", "cold ms", "warm p50 ms", "p99 ms", "× native", "calls/s", "KiB idle"}
+	return write(out, rows, asJSON, header, func(r Compared) table.Row {
+		return table.Row{
 			r.Name, some("%.2f", r.First), some("%.2f", r.Cold), some("%.3f", r.P50), some("%.3f", r.P99), some("%.2f", r.Ratio),
 			some("%.0f", r.Rate), some("%.0f", float64(r.Memory)/1024),
-		})
-	}
-	_, err := fmt.Fprintln(out, t.Render())
-	return err
+		}
+	})
 }

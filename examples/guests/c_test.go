@@ -3,8 +3,6 @@ package guests_test
 import (
 	"bytes"
 	"context"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -15,18 +13,7 @@ import (
 func TestC(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	path := filepath.Join(t.TempDir(), "everything.wasm")
-	clang := func(flags ...string) ([]byte, error) {
-		flags = append([]string{"--target=wasm32-wasi", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path}, flags...)
-		return exec.CommandContext(ctx, "clang", flags...).CombinedOutput()
-	}
-	if out, err := clang("c/square.c"); err != nil {
-		t.Skipf("no C compiler for WebAssembly here: %v\n%s", err, out)
-	}
-	if out, err := clang("c/testdata/everything.c"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	f := load(t, newRuntime(t), path)
+	f := load(t, newRuntime(t), "prebuilt/everything-c.wasm")
 	call, log := runtimetest.NewCall("everything", `[1,2]`), new(bytes.Buffer)
 	call.Log = log
 	call.Functions = runtimetest.NewFunctions(map[string]func(wire.Value) (wire.Value, error){

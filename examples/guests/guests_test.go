@@ -47,9 +47,6 @@ func TestPrebuilt(t *testing.T) {
 }
 
 func TestGo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles programs of several MB")
-	}
 	r := newRuntime(t)
 	for name, check := range map[string]func(*testing.T, runtime.Function){
 		"square": square, "counter": counter, "wordcount": wordCount,

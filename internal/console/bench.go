@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,22 @@ func newBench(c *console) *cobra.Command {
 	cmd := group("bench", "Measure calls, state and functions",
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchRole())
+a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchPrograms(c), benchRole())
 	return cmd
+}
+
+// alone runs a benchmark, which brings a server of its own.
+func (c *console) alone(run func(ctx context.Context) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		if c.conn.given() {
+			return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
+		}
+		return run(cmd.Context())
+	}
+}
+
+func storeFlag(cmd *cobra.Command, store *string) {
+	cmd.Flags().StringVar(store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
 }
 
 func benchCall(c *console) *cobra.Command {
@@ -31,13 +46,10 @@ minutes, on a server of its own, and wants a machine that does nothing else.`,
   cloudburst bench call --transport inprocess --rounds 3
   cloudburst bench call -o json > call.json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.conn.given() {
-				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-			}
+		RunE: c.alone(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Call(cmd.Context(), cfg, c.Stdout)
-		},
+			return bench.Call(ctx, cfg, c.Stdout)
+		}),
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&cfg.Transports, "transport", nil, "only these: "+strings.Join(bench.Transports(), ", "))
@@ -45,7 +57,7 @@ minutes, on a server of its own, and wants a machine that does nothing else.`,
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 5)")
 	flags.IntVar(&cfg.Count, "count", 0, "operations that measure throughput in a round (default 20000)")
 	flags.IntVar(&cfg.InFlight, "in-flight", 0, "how many of them are under way at once (default 64)")
-	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	storeFlag(cmd, &cfg.Store)
 	complete(cmd, "transport", cobra.FixedCompletions(bench.Transports(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -59,19 +71,16 @@ func benchHotKey(c *console) *cobra.Command {
 reading it and writing it back if nobody wrote since. The sum is checked.`,
 		Example: "  cloudburst bench hotkey --writers 8 --for 2s",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.conn.given() {
-				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-			}
+		RunE: c.alone(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.HotKey(cmd.Context(), cfg, c.Stdout)
-		},
+			return bench.HotKey(ctx, cfg, c.Stdout)
+		}),
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&cfg.Writers, "writers", 0, "how many write at once (default 8)")
 	flags.DurationVar(&cfg.For, "for", 0, "how long each contender writes in a round (default 2s)")
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 3)")
-	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	storeFlag(cmd, &cfg.Store)
 	return cmd
 }
 
@@ -85,20 +94,17 @@ rate. Every answer is checked: none may fail, and a call that began after a
 deployment had returned must be answered by that version or a later one.`,
 		Example: "  cloudburst bench deploy --deploys 50 --rate 1000",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.conn.given() {
-				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-			}
+		RunE: c.alone(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return deployed.Rollout(cmd.Context(), cfg, c.Stdout)
-		},
+			return deployed.Rollout(ctx, cfg, c.Stdout)
+		}),
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&cfg.Deploys, "deploys", 0, "versions of each runtime (default 50)")
 	flags.IntVar(&cfg.Rate, "rate", 0, "calls a second (default 1000)")
 	flags.IntVar(&cfg.Workers, "workers", 0, "workers that share them (default 2)")
 	flags.StringSliceVar(&cfg.Runtimes, "runtime", nil, "only these: wasm, python")
-	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	storeFlag(cmd, &cfg.Store)
 	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Wasm, cloudburst.Python}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -113,20 +119,17 @@ WebAssembly and as Python, and beside them a program that is executed for each
 call: first call, cold, warm, calls a second, and memory.`,
 		Example: "  cloudburst bench runtimes --rounds 5",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.conn.given() {
-				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-			}
+		RunE: c.alone(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return deployed.Runtimes(cmd.Context(), cfg, c.Stdout)
-		},
+			return deployed.Runtimes(ctx, cfg, c.Stdout)
+		}),
 	}
 	flags := cmd.Flags()
 	flags.IntVar(&cfg.Calls, "calls", 0, "calls timed one by one in a round (default 1000)")
 	flags.IntVar(&cfg.InFlight, "in-flight", 0, "calls at once, for throughput (default 64)")
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 5)")
 	flags.IntVar(&cfg.Colds, "colds", 0, "functions of each that are called for the first time (default 10)")
-	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	storeFlag(cmd, &cfg.Store)
 	return cmd
 }
 
@@ -140,18 +143,34 @@ func benchPull(c *console) *cobra.Command {
 reading its image from the object store.`,
 		Example: "  cloudburst bench pull --size 10MB",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.conn.given() {
-				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-			}
+		RunE: c.alone(func(ctx context.Context) error {
 			cfg.JSON, cfg.Size = c.json(), int(size)
-			return deployed.Pull(cmd.Context(), cfg, c.Stdout)
-		},
+			return deployed.Pull(ctx, cfg, c.Stdout)
+		}),
 	}
 	flags := cmd.Flags()
 	flags.Var(&size, "size", "of the image (default 10MB)")
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often (default 9)")
-	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	storeFlag(cmd, &cfg.Store)
+	return cmd
+}
+
+func benchPrograms(c *console) *cobra.Command {
+	var cfg deployed.ProgramsConfig
+	cmd := &cobra.Command{
+		Use:   "programs",
+		Short: "Measure four programs as WebAssembly and as C",
+		Long: `Measures n-body, fannkuch-redux, mandelbrot and binary-trees, of the benchmarks
+game, in the runtime of deployed functions beside what this machine's C compiler
+makes of them. They must print the same. It needs cc.`,
+		Example: "  cloudburst bench programs --rounds 5",
+		Args:    cobra.NoArgs,
+		RunE: c.alone(func(ctx context.Context) error {
+			cfg.JSON = c.json()
+			return deployed.Programs(ctx, cfg, c.Stdout)
+		}),
+	}
+	cmd.Flags().IntVar(&cfg.Rounds, "rounds", 0, "how often they take turns (default 5)")
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -26,19 +27,16 @@ It takes some minutes, on a server of its own.`,
   cloudburst bench consistency --requests 50 --keys 200 --kill-every 2s
   cloudburst bench consistency --levels lww,repeatable -o json > consistency.json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.conn.given() {
-				return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-			}
+		RunE: c.alone(func(ctx context.Context) error {
 			if !c.json() {
 				cfg.Progress = c.Stderr
 			}
-			r, err := anomalies.Run(cmd.Context(), cfg)
+			r, err := anomalies.Run(ctx, cfg)
 			if err != nil {
 				return err
 			}
 			return errors.Join(r.Write(c.Stdout, c.json()), r.Err())
-		},
+		}),
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&cfg.Levels, "levels", nil, "only these: "+strings.Join(anomalies.Levels(), ", "))
@@ -53,7 +51,7 @@ It takes some minutes, on a server of its own.`,
 	flags.DurationVar(&cfg.KillEvery, "kill-every", 0, "kill a worker (kill -9) every so often and start it again (default never)")
 	flags.DurationVar(&cfg.Lag, "lag", 0, "have every second worker hear of writes that much later (default at once)")
 	flags.StringVar(&cfg.History, "history", "", "existing directory to leave the histories in")
-	flags.StringVar(&cfg.Store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
+	storeFlag(cmd, &cfg.Store)
 	complete(cmd, "levels", cobra.FixedCompletions(anomalies.Levels(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

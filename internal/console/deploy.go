@@ -63,6 +63,11 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 			})
 		}),
 	}
+	deployFlags(cmd, &d, &memory)
+	return cmd
+}
+
+func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag) {
 	flags := cmd.Flags()
 	flags.StringVar(&d.Runtime, "runtime", "", "python or wasm (default: as the file looks)")
 	flags.StringVar(&d.Entry, "entry", "", "what of it is called: of Python function or module:function, of WebAssembly an export (default handler, or _start)")
@@ -71,7 +76,7 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 	flags.DurationVar(&d.Timeout, "timeout", 0, "how long one execution may take (default 1m)")
 	flags.IntVar(&d.Attempts, "attempts", 0, "how often a call that fails is run in all (default 3)")
 	flags.DurationVar(&d.Backoff, "backoff", 0, "the wait before the second attempt, doubled from there (default 100ms)")
-	flags.Var(&memory, "memory", "memory of each instance, such as 64MiB (default 128MiB, of Python 256MiB)")
+	flags.Var(memory, "memory", "memory of each instance, such as 64MiB (default 128MiB, of Python 256MiB)")
 	flags.StringVar(&d.Level, "level", "", "consistency level of calls that name none")
 	flags.BoolVar(&d.Transactional, "transactional", false, "store all that a call writes at once or not at all, and once")
 	flags.StringVar(&d.About, "about", "", "a line of description")
@@ -82,7 +87,6 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 	for _, name := range []string{"entry", "pool", "concurrency", "timeout", "attempts", "backoff", "memory", "about", "check", "want"} {
 		complete(cmd, name, cobra.NoFileCompletions)
 	}
-	return cmd
 }
 
 // at returns the flags that point a command to the platform of this one.
