@@ -13,12 +13,12 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// Silence longer than pullSilence means that the server forgot our pull
-// requests: it sends a heartbeat every pullHeartbeat while it holds one.
+// The server sends a heartbeat every pullHeartbeat while it holds a request of
+// ours: silence longer than pullSilence needs an explanation.
 const (
 	pullExpires   = 30 * time.Second
 	pullHeartbeat = time.Second
-	pullSilence   = 2500 * time.Millisecond
+	pullSilence   = 1500 * time.Millisecond
 )
 
 // A Puller takes calls from one pool's stream, never more than it has free
@@ -35,20 +35,25 @@ type Puller struct {
 	slots  int
 	handle func(*Delivery)
 	inbox  string // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
+	probe  string // the subject of probes
 
 	mu       sync.Mutex // guards what follows
 	busy     int
 	credit   int
 	gen      uint64 // a new one makes statuses of older requests void
 	lastSeen time.Time
+	probing  bool      // a probe was sent since
+	awake    time.Time // when the last probe came back
 	draining bool
 }
 
 // NewPuller returns a puller for the pool that hands each call to handle, which
 // must not block and must see to it that Release is called once for each.
 func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
+	inbox := nats.NewInbox()
 	return &Puller{
-		b: b, pool: pool, slots: slots, handle: handle, inbox: nats.NewInbox(),
+		b: b, pool: pool, slots: slots, handle: handle,
+		inbox: inbox, probe: inbox + ".-", // no generation is written so
 	}
 }
 
@@ -134,26 +139,32 @@ func (p *Puller) restart() {
 		p.gen++
 		p.credit = 0
 		p.lastSeen = time.Now()
+		p.probing = false
 	})
 }
 
-// watch restarts when the server, which owes us heartbeats, went silent. A server
-// that doesn't even answer a ping has our requests yet, and will honour every one
-// of them when it wakes: then it is left alone until it does, or we reconnect.
+// watch looks after a server that went silent though it owes us heartbeats. It
+// is sent a probe: a message to our own inbox. A server that sends it back, and
+// nothing else for as long again, has forgotten our requests. One that doesn't
+// has them yet, and will honour every one of them when it wakes: it is left
+// alone until it does, or we reconnect.
 func (p *Puller) watch(now time.Time) {
-	if !p.silent(now) {
-		p.update(func() {})
-		return
-	}
-	if p.b.nc.FlushTimeout(pullSilence) == nil && p.silent(time.Now()) {
-		p.restart()
-	}
-}
-
-func (p *Puller) silent(now time.Time) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.credit > 0 && now.Sub(p.lastSeen) > pullSilence
+	silent := p.credit > 0 && now.Sub(p.lastSeen) > pullSilence
+	probe := silent && !p.probing
+	forgotten := silent && p.probing && p.awake.After(p.lastSeen) && now.Sub(p.awake) > pullSilence
+	p.probing = silent
+	p.mu.Unlock()
+	switch {
+	case forgotten:
+		p.restart()
+	case !probe:
+		p.update(func() {})
+	default:
+		if err := p.b.nc.Publish(p.probe, nil); err != nil {
+			p.b.observe.pullFailed(p.pool, err) // a closed connection, or one that reconnects
+		}
+	}
 }
 
 // drain takes away the interest in more calls, upon which the server forgets
@@ -175,7 +186,12 @@ func (p *Puller) drain(sub *nats.Subscription) {
 
 // receive runs on the subscription's goroutine.
 func (p *Puller) receive(msg *nats.Msg) {
-	// A call keeps its stream's subject; a status has the pull's reply subject.
+	// A call keeps its stream's subject; a status has the pull's reply subject,
+	// and a probe a subject of its own.
+	if msg.Subject == p.probe {
+		p.update(func() { p.awake = time.Now() })
+		return
+	}
 	status := msg.Header.Get("Status")
 	if status == "" || strings.HasPrefix(msg.Reply, "$JS.ACK.") {
 		p.arrived(msg)

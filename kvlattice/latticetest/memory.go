@@ -180,6 +180,9 @@ func (m *Memory) do(ctx context.Context, op Op, act func() (uint64, error)) (uin
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if _, err := kvlattice.EscapeKey(op.Key); err != nil {
+		return 0, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ops++
