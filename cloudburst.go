@@ -16,6 +16,7 @@ package cloudburst
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,6 +55,7 @@ type shared struct {
 	writer string // this incarnation, as a writer of state
 	clock  *kvlattice.Clock
 	log    *logrus.Entry
+	sent   atomic.Uint64 // messages
 
 	mu       sync.Mutex // guards what follows
 	stores   map[string]*kvlattice.Store

@@ -19,6 +19,8 @@ import (
 //	cb.cache.<worker>.<…>     workers ask each other for versions that a run has read
 //	cb.worker.<worker>.<…>    asks a worker to prepare, or to have taken up, a version of a function
 //	cb.log.<function>         what functions print
+//	cb.msg.<to>.<from>        messages between running functions, by their ids
+//	cb.inbox.<to>.<from>      each of them, after it was stored
 //	cb.cancel.<run>           tells workers at once that a run was cancelled
 //	cb.stats.<worker>         a worker's numbers, once a second
 //	cb.upd.<ns>.<key>         every write to a state bucket, after it was stored
@@ -34,6 +36,8 @@ const (
 	subjectCache  = "cb.cache."
 	subjectWorker = "cb.worker."
 	subjectLog    = "cb.log."
+	subjectMsg    = "cb.msg."
+	subjectInbox  = "cb.inbox."
 	subjectCancel = "cb.cancel."
 	subjectStats  = "cb.stats."
 	subjectUpdate = "cb.upd."
@@ -48,6 +52,9 @@ const (
 	StreamDead  = "CB_DEAD"
 	StreamBlobs = "CB_BLOBS"
 	StreamLogs  = "CB_LOGS"
+
+	// StreamMessages holds what running functions send each other.
+	StreamMessages = "CB_MESSAGES"
 
 	BucketResults   = "cb_results"
 	BucketFunctions = "cb_functions"

@@ -38,6 +38,12 @@ type Topology struct {
 	// Blobs is how long large arguments and results are kept, counted from
 	// their last writing: a call must run within that time. Default 7 days.
 	Blobs time.Duration
+	// Messages is how long a message waits for the function that it was sent to.
+	// Default 1 h.
+	Messages time.Duration
+	// MessagesBytes bounds all of them; when it is reached no more can be sent.
+	// Default 64 MiB.
+	MessagesBytes int64
 	// Logs is how long what functions print is kept. Default 24 h.
 	Logs time.Duration
 	// LogsBytes bounds all of it; when it is reached the oldest goes first.
@@ -64,6 +70,7 @@ func (t Topology) withDefaults() Topology {
 	fill(&t.Dead, 7*24*time.Hour)
 	fill(&t.Blobs, 7*24*time.Hour)
 	fill(&t.Logs, 24*time.Hour)
+	fill(&t.Messages, time.Hour)
 	fill(&t.Duplicates, 2*time.Minute)
 	fill(&t.AckWait, 5*time.Second)
 	if t.Replicas <= 0 {
@@ -71,6 +78,9 @@ func (t Topology) withDefaults() Topology {
 	}
 	if t.ResultsBytes <= 0 {
 		t.ResultsBytes = 256 << 20
+	}
+	if t.MessagesBytes <= 0 {
+		t.MessagesBytes = 64 << 20
 	}
 	if t.LogsBytes <= 0 {
 		t.LogsBytes = 64 << 20
@@ -135,8 +145,12 @@ func (t Topology) platform() []jetstream.StreamConfig {
 	results.MaxBytes, results.Discard = t.ResultsBytes, jetstream.DiscardOld
 	logs := t.stream(StreamLogs, t.Logs, subjectLog+"*")
 	logs.MaxBytes, logs.Discard = t.LogsBytes, jetstream.DiscardOld
+	messages := t.stream(StreamMessages, t.Messages, subjectMsg+"*.*")
+	messages.MaxBytes, messages.Discard = t.MessagesBytes, jetstream.DiscardNew
+	messages.RePublish = &jetstream.RePublish{Source: subjectMsg + ">", Destination: subjectInbox + ">"}
 	return []jetstream.StreamConfig{
 		logs,
+		messages,
 		t.images(),
 		t.latest(StreamRuns, t.Runs, subjectRun+">"),
 		t.stream(StreamDead, t.Dead, subjectDead+">"),

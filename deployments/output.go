@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/workers"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
@@ -93,4 +94,18 @@ func (c callable) Await(ctx context.Context, run wire.RunID) (wire.Value, error)
 		return wire.Value{}, &wire.Error{Op: "await", Name: string(run), Kind: wire.KindFunction, Msg: "ended " + string(r.Status)}
 	}
 	return r.Value, nil
+}
+
+// post carries messages between functions.
+type post struct{ *broker.Broker }
+
+var _ workers.Post = post{}
+
+// Open begins to receive what is sent to an execution.
+func (p post) Open(to string) (workers.Mailbox, error) {
+	box, err := p.OpenMailbox(to)
+	if err != nil {
+		return nil, err
+	}
+	return box, nil
 }

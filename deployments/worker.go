@@ -129,7 +129,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.Slots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
-		Functions: callable{b},
+		Functions: callable{b}, Post: post{b},
 	}
 	if cfg.Library != nil {
 		conf.Output = p.output

@@ -30,6 +30,8 @@ type job struct {
 	past    string        // what the run had seen before
 	limits  wire.Limits   // of the step that ran last
 	took    time.Duration // in functions
+
+	received []Mailbox // of the steps that received messages
 }
 
 var _ Host = (*job)(nil)
@@ -166,21 +168,26 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value)
 	defer cancel()
 	began := time.Now()
 	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
+	mail := &mail{job: j, node: step.Node}
 	call := &runtime.Call{
 		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args,
-		Namespace: j.w.cfg.Namespace, State: j.session, Functions: j.w.cfg.Functions,
+		Namespace: j.w.cfg.Namespace, State: j.session, Functions: j.w.cfg.Functions, Mail: mail,
 	}
 	if j.w.cfg.Output != nil {
 		call.Log = j.w.cfg.Output(&j.call, &h.spec)
 	}
 	value, err := h.code.Invoke(ctx, call)
 	took := time.Since(began)
+	box := mail.close()
 	if !returned() {
 		j.left.Store(true) // leave may not have come to it yet
 		h.stats.count(took, context.Cause(ctx))
 		return wire.Value{}, errLeft
 	}
 	j.took += took
+	if box != nil {
+		j.received = append(j.received, box)
+	}
 	if broken := j.session.Broken(); broken != nil { // whatever the function made of it
 		return wire.Value{}, broken
 	}

@@ -65,6 +65,8 @@ func (j *job) finish(r *wire.Result) {
 		if err != nil {
 			j.w.observe.unsettled(j, err)
 			j.nak(j.longer(waitForStorage))
+		} else {
+			j.discard()
 		}
 		j.w.settled(j)
 	})
@@ -86,7 +88,15 @@ func (j *job) end() {
 	if err := j.d.Ack(); err != nil {
 		j.w.observe.unsettled(j, err)
 	}
+	j.discard()
 	j.w.settled(j)
+}
+
+// discard removes what was sent to steps that won't be run again.
+func (j *job) discard() {
+	for _, box := range j.received {
+		box.Discard()
+	}
 }
 
 // fail decides between another attempt and the end of the run.

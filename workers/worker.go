@@ -37,6 +37,8 @@ type Config struct {
 	Find func(function string) (wire.Function, runtime.Function, bool)
 	// Functions are what functions may call. Nil is none.
 	Functions runtime.Functions
+	// Post carries messages between functions. Nil: there are none.
+	Post Post
 	// Output returns what takes the log of one execution. It is called for each, so it
 	// is cheap until something is written. Nil drops logs.
 	Output func(call *wire.Call, of *wire.Function) io.Writer

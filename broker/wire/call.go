@@ -73,6 +73,12 @@ type Input struct {
 	Past string // what the run had seen by then
 }
 
+// A Message is what one running function has sent another.
+type Message struct {
+	From string // the sender's id
+	Value
+}
+
 // NodeTiming tells when and where a node of a DAG ran.
 type NodeTiming struct {
 	Node    string        `json:"node"`

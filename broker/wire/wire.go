@@ -32,6 +32,7 @@ const (
 	HeaderSession  = "Cb-Session"  // what the run has seen so far; of a result, what a next call hands on
 	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
 	HeaderVersion  = "Cb-Version"  // of a line of log: of the function
+	HeaderNumber   = "Cb-Number"   // of a message between functions: the how manieth of its sender
 	HeaderType     = "Content-Type"
 
 	// Of a failed result, as the NATS micro protocol has them (ADR-32).
@@ -132,8 +133,24 @@ func CheckName(what, name string) error {
 // CheckRunID says whether a caller's own id can name a run: it becomes a key
 // of the results bucket, so it holds what keys hold.
 func CheckRunID(id RunID) error {
-	s := string(id)
-	ok := s != "" && len(s) <= 128 && s[0] != '.' && s[len(s)-1] != '.'
+	if !keyLike(string(id), 128) {
+		return &Error{Kind: KindBadName, Name: string(id), Msg: "run id (Nats-Msg-Id): 1 to 128 of letters, digits, '-', '_', '=', '/' and '.', no empty token"}
+	}
+	return nil
+}
+
+// CheckAddress says whether id can be the id of an execution, which messages are
+// sent to: that of its run and, for a node of a DAG, "/" and the node.
+func CheckAddress(id string) error {
+	if !keyLike(id, 256) {
+		return &Error{Kind: KindBadName, Name: id, Msg: "not the id of a running function: a run's id, and of a DAG's node <run>/<node>"}
+	}
+	return nil
+}
+
+// keyLike says whether s is what a key of a bucket can be, and no longer than most.
+func keyLike(s string, most int) bool {
+	ok := s != "" && len(s) <= most && s[0] != '.' && s[len(s)-1] != '.'
 	for i := 0; ok && i < len(s); i++ {
 		c := s[i]
 		switch {
@@ -144,8 +161,5 @@ func CheckRunID(id RunID) error {
 			ok = false
 		}
 	}
-	if !ok {
-		return &Error{Kind: KindBadName, Name: s, Msg: "run id (Nats-Msg-Id): 1 to 128 of letters, digits, '-', '_', '=', '/' and '.', no empty token"}
-	}
-	return nil
+	return ok
 }

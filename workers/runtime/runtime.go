@@ -18,6 +18,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
@@ -69,6 +70,7 @@ type Call struct {
 	Namespace string // where the function keeps its state unless it says otherwise
 	State     State
 	Functions Functions
+	Mail      Mail
 	Log       io.Writer // takes what the function prints; nil drops it
 }
 
@@ -78,6 +80,21 @@ type Functions interface {
 	Start(ctx context.Context, name string, args wire.Value) (wire.RunID, error)
 	// Await returns what a run returned, once it has.
 	Await(ctx context.Context, run wire.RunID) (wire.Value, error)
+}
+
+// Mail is how functions that run at the same time talk to each other: paper
+// section 3, Table 1.
+type Mail interface {
+	// ID names this execution: the address that others send to. It stays the same
+	// when the call is retried.
+	ID() string
+	// Send returns once the message is stored for the execution with that id, which
+	// may begin later. Messages of one sender to one receiver keep their order, and
+	// each comes once, also if the sender is retried.
+	Send(ctx context.Context, to string, msg wire.Value) error
+	// Receive returns the next message, nil if none has come after wait. An execution
+	// that is retried receives everything again, from its first message.
+	Receive(ctx context.Context, wait time.Duration) (*wire.Message, error)
 }
 
 // State is what a function can read and write while it runs: paper section 3,

@@ -48,7 +48,7 @@ func Value(typ, body []byte) (wire.Value, error) {
 // fieldsOf is how many fields each request has.
 var fieldsOf = map[byte]int{
 	OpGet: 2, OpPut: 4, OpDelete: 2, OpVersions: 2, OpUpdate: 4, OpRead: 3,
-	OpStart: 3, OpAwait: 1, OpLog: 1, OpInfo: 0, OpArgs: 0, OpReturn: 2,
+	OpStart: 3, OpAwait: 1, OpLog: 1, OpInfo: 0, OpArgs: 0, OpReturn: 2, OpMessage: 3, OpReceive: 1,
 }
 
 // fields are a request's: no request has more.

@@ -22,7 +22,9 @@
 //	s  start      name type body         run
 //	w  await      run                    type body
 //	l  log        text
-//	i  info                              json: run, function, node, attempt, namespace
+//	i  info                              json: run, function, node, attempt, namespace, id
+//	m  message    to type body
+//	c  receive    milliseconds           from type body; nothing came
 //	a  args                              type body
 //	t  return     type body
 //
@@ -42,6 +44,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -64,6 +68,8 @@ const (
 	OpInfo     = 'i'
 	OpArgs     = 'a'
 	OpReturn   = 't'
+	OpMessage  = 'm'
+	OpReceive  = 'c'
 )
 
 // What the first byte of a response says.
@@ -160,6 +166,8 @@ func (h *Host) serve(request []byte) error {
 		return h.state(op, &f)
 	case OpStart, OpAwait:
 		return h.functions(op, &f)
+	case OpMessage, OpReceive:
+		return h.mail(op, &f)
 	case OpLog:
 		return h.log(f[0])
 	case OpInfo:
@@ -178,13 +186,18 @@ func (h *Host) serve(request []byte) error {
 
 // Info describes a call to a guest, as JSON.
 func Info(call *runtime.Call) []byte {
+	id := string(call.Run)
+	if call.Mail != nil {
+		id = call.Mail.ID()
+	}
 	b, err := json.Marshal(struct {
 		Run       wire.RunID `json:"run"`
 		Function  string     `json:"function"`
 		Node      string     `json:"node"`
 		Attempt   int        `json:"attempt"`
 		Namespace string     `json:"namespace"`
-	}{call.Run, call.Function, call.Node, call.Attempt, call.Namespace})
+		ID        string     `json:"id"`
+	}{call.Run, call.Function, call.Node, call.Attempt, call.Namespace, id})
 	if err != nil {
 		panic(err) // strings and a number
 	}
@@ -224,6 +237,34 @@ func (h *Host) functions(op byte, f *fields) error {
 		h.field([]byte(run))
 	}
 	return err
+}
+
+// mail exchanges messages with other executions.
+func (h *Host) mail(op byte, f *fields) error {
+	if h.call.Mail == nil {
+		return &wire.Error{Op: "send or receive", Kind: wire.KindUnavailable, Msg: "no messages can be exchanged from here"}
+	}
+	if op == OpMessage {
+		v, err := kept(f[1], f[2])
+		if err != nil {
+			return err
+		}
+		return h.call.Mail.Send(h.ctx, string(f[0]), v)
+	}
+	wait, err := strconv.ParseUint(string(f[0]), 10, 31)
+	if err != nil {
+		return badArgument("receive waits for a number of milliseconds, not %.20q", f[0])
+	}
+	msg, err := h.call.Mail.Receive(h.ctx, time.Duration(wait)*time.Millisecond)
+	switch {
+	case err != nil:
+		return err
+	case msg == nil:
+		return errNothing
+	}
+	h.field([]byte(msg.From))
+	h.value(msg.Value)
+	return nil
 }
 
 // kept returns a value of a request, which is the guest's.

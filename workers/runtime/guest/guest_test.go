@@ -33,7 +33,7 @@ func newCall(log *bytes.Buffer) *runtime.Call {
 	return &runtime.Call{
 		Run: "r1", Function: "f", Node: "n", Attempt: 2, Namespace: "default", Log: log,
 		Args:  wire.Value{Body: []byte(`[1,2]`)},
-		State: runtimetest.NewState(), Functions: functions{make(map[wire.RunID]wire.Value)},
+		State: runtimetest.NewState(), Functions: functions{make(map[wire.RunID]wire.Value)}, Mail: runtimetest.NewPost().Mail("r1/n"),
 	}
 }
 
@@ -123,7 +123,14 @@ func TestServe(t *testing.T) {
 			{request('s', "echo", "", "{"), "e|bad argument|"},
 		},
 		{
-			{request('i'), `o|{"run":"r1","function":"f","node":"n","attempt":2,"namespace":"default"}`},
+			{request('i'), `o|{"run":"r1","function":"f","node":"n","attempt":2,"namespace":"default","id":"r1/n"}`},
+			{request('m', "r2", "", `"hi"`), "o"},
+			{request('m', "r2", "", `"hi`), "e|bad argument|"},
+			{request('m', "", "", `1`), "e|bad name|"},
+			{request('c', "0"), "n"},
+			{request('c', "-1"), "e|bad argument|"},
+			{request('m', "r1/n", "text/plain", "to myself"), "o"},
+			{request('c', "1000"), "o|r1/n|text/plain|to myself"},
 			{request('a'), "o||[1,2]"},
 			{nil, "e|bad argument|request bad argument: it is empty"},
 			{[]byte("?"), "e|bad argument|"},

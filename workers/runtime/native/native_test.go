@@ -62,6 +62,7 @@ var programs = map[string]native.Func{
 	"future": func(ctx context.Context, call *runtime.Call) (wire.Value, error) {
 		return calls(ctx, call, func(results []json.RawMessage) any { return results })
 	},
+	"mail": mail,
 	"fail": func(_ context.Context, call *runtime.Call) (wire.Value, error) {
 		explode(string(call.Args.Body))
 		return wire.Value{}, nil
@@ -91,6 +92,22 @@ var programs = map[string]native.Func{
 }
 
 func explode(msg string) { panic(msg) }
+
+func mail(ctx context.Context, call *runtime.Call) (wire.Value, error) {
+	var to string
+	var v json.RawMessage
+	if err := arguments(call, &to, &v); err != nil {
+		return wire.Value{}, err
+	}
+	if err := call.Mail.Send(ctx, to, wire.Value{Body: v}); err != nil {
+		return wire.Value{}, err
+	}
+	msg, err := call.Mail.Receive(ctx, time.Minute)
+	if err != nil {
+		return wire.Value{}, err
+	}
+	return wire.JSON([]any{call.Mail.ID(), msg.From, json.RawMessage(msg.Body)})
+}
 
 func state(ctx context.Context, call *runtime.Call) (wire.Value, error) {
 	var key string

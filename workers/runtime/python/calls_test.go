@@ -129,7 +129,7 @@ func TestResults(t *testing.T) {
 		{`[cb.put("b", b"\xff\x00"), str(cb.get("b"))]`, `[null,"b'\\xff\\x00'"]`},
 		{`[cb.put("long", "x" * 1000000), len(cb.get("long"))]`, `[null,1000000]`},
 		{`[cb.put("t", "text"), cb.get("t", ns="default"), cb.get("t", ns="other")]`, `[null,"text",null]`},
-		{`sorted(cb.info().items())`, `[["attempt",1],["function","f"],["namespace","default"],["node",""],["run","run-1"]]`},
+		{`sorted(cb.info().items())`, `[["attempt",1],["function","f"],["id","run-1"],["namespace","default"],["node",""],["run","run-1"]]`},
 	} {
 		what, _ := json.Marshal(tc.what)
 		got, err := invoke(t, f, runtimetest.NewCall("f", string(what)))

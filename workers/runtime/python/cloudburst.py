@@ -252,13 +252,33 @@ class Cloudburst:
         return self.start(name, *args).get()
 
     def info(self):
-        """Returns the call's run, function, node, attempt and namespace."""
+        """Returns the call's run, function, node, attempt, namespace and id."""
         if self._info is None:
             self._info = self._ask(b"i", (), lambda b: loads(str(next(fields(b)), "utf-8")))
         return dict(self._info)
 
     def getid(self):
-        return self.info()["run"]
+        """Returns what others send messages to: the id of this execution."""
+        return self.info()["id"]
+
+    def send(self, to, message):
+        """Sends a message to the execution with that id, which may begin later."""
+        self._ask(b"m", (*field(to.encode()), *encode(message)))
+
+    def recv(self, timeout=0):
+        """Returns the messages that have come, as a list of (sender, message): all that
+        are there, or the first that comes within timeout (seconds); else none."""
+
+        def message(body):
+            sender, kind, of = fields(body)
+            return str(sender, "utf-8"), decode(bytes(kind), of)
+
+        got, wait = [], int(timeout * 1000)
+        while True:
+            one = self._ask(b"c", field(str(0 if got else wait).encode()), message)
+            if one is None:
+                return got
+            got.append(one)
 
     def log(self, *what):
         """Prints to the call's log."""

@@ -44,6 +44,7 @@ import (
 //	max       [key, v]       raises a max to v, lowers the min of key+"-min" to v, returns both: [max, min]
 //	call      [name, arg]    calls a function with arg, returns its result
 //	future    [name, a, b]   starts a function with a and with b, then awaits both, returns [result, result]
+//	mail      [to, v]        sends v to the execution to, then waits for a message; returns [own id, sender, message]
 //	fail      message        fails with the message, in a function of its own called explode
 //	log       word           prints word+"-1" and word+"-2", a line each, returns null
 //	remember  none           returns how often it was called before, by what it keeps in memory
@@ -82,6 +83,7 @@ func Run(t *testing.T, s Suite) {
 	t.Run("state", s.state)
 	t.Run("lattices", s.lattices)
 	t.Run("functions", s.functions)
+	t.Run("mail", s.mail)
 	t.Run("errors", s.errors)
 	t.Run("log", s.log)
 	t.Run("many", s.many)
@@ -113,7 +115,7 @@ func (s Suite) load(t *testing.T, program string, p runtime.Program) runtime.Loa
 func NewCall(function, args string) *runtime.Call {
 	return &runtime.Call{
 		Run: "run-1", Function: function, Attempt: 1, Args: wire.Value{Body: []byte(args)},
-		Namespace: "default", State: NewState(), Functions: NewFunctions(nil),
+		Namespace: "default", State: NewState(), Functions: NewFunctions(nil), Mail: NewPost().Mail("run-1"),
 	}
 }
 

@@ -124,6 +124,24 @@ func (s Suite) functions(t *testing.T) {
 	}
 }
 
+func (s Suite) mail(t *testing.T) {
+	post := NewPost()
+	f := s.load(t, "mail", runtime.Program{Concurrency: 2})
+	on := func(id, args string) *runtime.Call {
+		call := NewCall("mail", args)
+		call.Mail = post.Mail(id)
+		return call
+	}
+	returns(t, f, on("alone", `["alone",{"n":1}]`), `["alone","alone",{"n":1}]`)
+	var group sync.WaitGroup
+	group.Go(func() { returns(t, f, on("a", `["b","from a"]`), `["a","b","from b"]`) })
+	returns(t, f, on("b", `["a","from b"]`), `["b","a","from a"]`)
+	group.Wait()
+	if _, err := invoke(t, f, on("a", `["",1]`)); wire.KindOf(err) != wire.KindBadName {
+		t.Errorf("a message to nobody: got %v, want the kind %q", err, wire.KindBadName)
+	}
+}
+
 func (s Suite) errors(t *testing.T) {
 	f := s.load(t, "fail", runtime.Program{})
 	for _, msg := range []string{"no luck today", "nor tomorrow"} {

@@ -61,6 +61,12 @@ def future(cb, name, a, b):
     return [f.get() for f in [cb.start(name, a), cb.start(name, b)]]
 
 
+def mail(cb, to, v):
+    cb.send(to, v)
+    [(sender, message)] = cb.recv(timeout=60)
+    return [cb.getid(), sender, message]
+
+
 def explode(message):
     raise ValueError(message)
 

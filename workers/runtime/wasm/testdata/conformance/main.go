@@ -177,6 +177,18 @@ func future() {
 	result([]any{await(first), await(second)})
 }
 
+//go:wasmexport run_mail
+func mail() {
+	a := arg[[2]any]()
+	var info struct{ ID string }
+	if err := json.Unmarshal([]byte(ask('i')[0]), &info); err != nil {
+		panic(err)
+	}
+	ask('m', a[0].(string), "", quoted(a[1]))
+	got := ask('c', "60000")
+	result([]any{info.ID, got[0], json.RawMessage(got[2])})
+}
+
 //go:noinline
 func explode(msg string) { panic(msg) }
 

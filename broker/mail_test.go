@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// What is heard and what is read come in the order of each sender, once each.
+func TestInbox(t *testing.T) {
+	msg := func(from string, seq, last, number uint64) arrival {
+		return arrival{Message: wire.Message{From: from, Value: wire.Value{Body: fmt.Appendf(nil, "%d", seq)}}, seq: seq, last: last, number: number}
+	}
+	in := newInbox()
+	steps := []struct {
+		name string
+		do   func() bool
+		want bool
+	}{
+		{"read before heard", func() bool { in.stored(msg("a", 3, 0, 1)); return in.hear(msg("a", 3, 0, 1)) }, true},
+		{"the next of a sender", func() bool { return in.hear(msg("a", 5, 3, 2)) }, true},
+		{"another sender's first", func() bool { return in.hear(msg("b", 6, 0, 1)) }, true},
+		{"one is missing", func() bool { return in.hear(msg("a", 9, 7, 4)) }, false},
+		{"it is read", func() bool { in.stored(msg("a", 7, 5, 3)); in.stored(msg("a", 9, 7, 4)); return true }, true},
+		{"heard late", func() bool { return in.hear(msg("a", 7, 5, 3)) }, true},
+		{"a sender that is run again", func() bool { return in.hear(msg("b", 11, 6, 1)) }, true},
+		{"and goes on", func() bool { return in.hear(msg("b", 12, 11, 2)) }, true},
+		{"without numbers each counts", func() bool { return in.hear(msg("c", 13, 0, 0)) && in.hear(msg("c", 14, 13, 0)) }, true},
+	}
+	for _, s := range steps {
+		if got := s.do(); got != s.want {
+			t.Errorf("%s: %v, want %v", s.name, got, s.want)
+		}
+	}
+	var got []string
+	for m := in.next(); m != nil; m = in.next() {
+		got = append(got, m.From+string(m.Body))
+	}
+	if want := "a3 a5 b6 a7 a9 b12 c13 c14"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func receive(t *testing.T, m *Mailbox, n int) map[string]string {
+	t.Helper()
+	got := make(map[string]string)
+	for range n {
+		msg, err := m.Receive(t.Context(), 30*time.Second)
+		if err != nil || msg == nil {
+			t.Fatalf("after %v: %v, %v", got, msg, err)
+		}
+		got[msg.From] += string(msg.Body)
+	}
+	return got
+}
+
+func openMailbox(t *testing.T, b *Broker, to string) *Mailbox {
+	t.Helper()
+	m, err := b.OpenMailbox(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// Messages reach a receiver that listens and one that doesn't yet, in order and
+// once, while the connection is lost now and then.
+func TestMessages(t *testing.T) {
+	p := newPlatform(t)
+	sender := p.connect("sender")
+	send := func(from string, number uint64, body string) {
+		t.Helper()
+		if err := sender.Send(t.Context(), from, "run.x/node", number, wire.Value{Body: []byte(body)}); err != nil {
+			t.Error(err)
+		}
+	}
+	send("a/1", 1, "1")
+	send("a/1", 2, "2")
+	m := openMailbox(t, p.Broker, "run.x/node")
+	if got := receive(t, m, 2); got["a/1"] != "12" {
+		t.Fatal(got)
+	}
+	if msg, err := m.Receive(t.Context(), 0); msg != nil || err != nil {
+		t.Fatal(msg, err)
+	}
+	var sending sync.WaitGroup
+	for _, from := range []string{"b", "c", "d"} {
+		sending.Go(func() {
+			for i := range 100 {
+				send(from, uint64(i+1), fmt.Sprintf("%d,", i))
+				if from == "b" && i%25 == 10 {
+					p.nc.ForceReconnect() // of the receiver
+				}
+				send(from, uint64(i+1), "again")
+			}
+		})
+	}
+	got := receive(t, m, 300)
+	sending.Wait()
+	for _, from := range []string{"b", "c", "d"} {
+		for i, part := range strings.Split(strings.TrimSuffix(got[from], ","), ",") {
+			if part != fmt.Sprint(i) {
+				t.Fatalf("%s: message %d is %s", from, i, part)
+			}
+		}
+	}
+	// A plain client's has no number, and comes too.
+	if err := sender.nc.Publish("cb.msg.run=2Ex/node.me", []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, m, 1); got["me"] != "hello" {
+		t.Fatal(got)
+	}
+	again := openMailbox(t, p.Broker, "run.x/node")
+	if got := receive(t, again, 303); len(got) != 5 {
+		t.Errorf("a second attempt received from %d senders, want all 5", len(got))
+	}
+	m.Discard()
+	for range 1000 {
+		left, _, err := p.page(t.Context(), StreamMessages, ">", 0, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	t.Error("what was discarded is still there")
+}
+
+func TestMessagesThatCannotBe(t *testing.T) {
+	p := newPlatform(t)
+	for _, to := range []string{"", "a b", "..", strings.Repeat("x", 300)} {
+		if err := p.Send(t.Context(), "me", to, 1, wire.Value{}); wire.KindOf(err) != wire.KindBadName {
+			t.Errorf("to %q: %v", to, err)
+		}
+		if _, err := p.OpenMailbox(to); wire.KindOf(err) != wire.KindBadName {
+			t.Errorf("mailbox %q: %v", to, err)
+		}
+	}
+	if err := p.Send(t.Context(), "me", "you", 1, wire.Value{Body: make([]byte, MaxValue+1)}); wire.KindOf(err) != wire.KindTooLarge {
+		t.Errorf("a message of %d bytes: %v", MaxValue+1, err)
+	}
+	large := wire.Value{Body: []byte(strings.Repeat("large ", 1<<19)), Type: "text/plain"}
+	if err := p.Send(t.Context(), "me", "you", 1, large); err != nil {
+		t.Fatal(err)
+	}
+	m := openMailbox(t, p.Broker, "you")
+	msg, err := m.Receive(t.Context(), 10*time.Second)
+	if err != nil || msg == nil || msg.Type != large.Type || string(msg.Body) != string(large.Body) {
+		t.Errorf("a large message came as %.20v, %v", msg, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Receive(ended, time.Hour); err == nil {
+		t.Error("a receiver whose context has ended went on")
+	}
+	p.nc.Close()
+	if _, err := m.Receive(t.Context(), time.Hour); wire.KindOf(err) != wire.KindUnavailable {
+		t.Errorf("on a closed connection: %v", err)
+	}
+}
