@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,12 +44,27 @@ type ServerConfig struct {
 	// MaxStore bounds what the streams take on the disk, in bytes; a stream
 	// with a size limit reserves that. Default: three quarters of what is free.
 	MaxStore int64
+	// Cluster has the server be one of several that keep streams in copies. Nil: it
+	// is alone.
+	Cluster *ClusterConfig
 	// Wrap, if set, is shown every connection that is made inside the process
 	// and may replace it. It is for tests that cut the network.
 	Wrap func(net.Conn) net.Conn
 	// Log is told of the server's warnings, and at debug level of the rest. Nil
 	// is silent.
 	Log *logrus.Entry
+}
+
+// A ClusterConfig says how a server finds the others of its cluster. Each has a
+// Name of its own, and the same ClusterConfig but for Listen. Streams are made in
+// copies by Topology.Replicas, and go on while more than half of them are there.
+type ClusterConfig struct {
+	// Name is the cluster's. Default "cloudburst".
+	Name string
+	// Listen is the address for the other servers, host:port.
+	Listen string
+	// Routes are the others' addresses, host:port. Its own may be among them.
+	Routes []string
 }
 
 // A Server is a NATS server with JetStream inside the process.
@@ -213,7 +229,30 @@ func (s *Server) options() (*server.Options, error) {
 		}
 	}
 	opts.SyncAlways, opts.SyncInterval, always = parseSync(cfg.Sync)
-	return opts, errors.Join(listen, always)
+	return opts, errors.Join(listen, always, cfg.Cluster.into(opts, cfg.AllowRemote))
+}
+
+// into adds the cluster to a server's options.
+func (c *ClusterConfig) into(opts *server.Options, remote bool) error {
+	if c == nil {
+		return nil
+	}
+	host, port, err := parseListen(c.Listen, remote)
+	if err != nil {
+		return err
+	}
+	name := c.Name
+	if name == "" {
+		name = "cloudburst"
+	}
+	opts.Cluster = server.ClusterOpts{Name: name, Host: host, Port: port}
+	for _, route := range c.Routes {
+		if _, _, err := net.SplitHostPort(route); err != nil {
+			return serverError(wire.KindBadArgument, route, "not the address of another server of the cluster: want host:port", err)
+		}
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: route})
+	}
+	return nil
 }
 
 func parseListen(listen string, remote bool) (host string, port int, err error) {

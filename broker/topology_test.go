@@ -299,8 +299,8 @@ func TestFullBacklogRefusesCalls(t *testing.T) {
 }
 
 func TestStorageLimits(t *testing.T) {
-	topology := Topology{ResultsBytes: 1 << 20, CallsBytes: 1 << 20, LogsBytes: 1 << 20}
-	b := connect(t, startServer(t, ServerConfig{Listen: "none", MaxStore: 4 << 20}), topology)
+	topology := Topology{ResultsBytes: 1 << 20, CallsBytes: 1 << 20, LogsBytes: 1 << 20, MessagesBytes: 1 << 20}
+	b := connect(t, startServer(t, ServerConfig{Listen: "none", MaxStore: 5 << 20}), topology)
 	if err := everything(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // NodeConfig describes a platform in one process.
@@ -52,11 +54,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	n.broker = b
-	if err := b.EnsurePlatform(ctx); err != nil {
-		n.shutdown()
-		return nil, err
-	}
-	if _, err := b.OpenBucket(ctx, broker.DefaultNamespace); err != nil {
+	if err := ensure(ctx, b, cfg.Server != nil && cfg.Server.Cluster != nil); err != nil {
 		n.shutdown()
 		return nil, err
 	}
@@ -81,6 +79,26 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		return nil, n.Close()
 	case <-ctx.Done():
 		return nil, errors.Join(context.Cause(ctx), n.Close())
+	}
+}
+
+// ensure makes what the platform needs. The first servers of a cluster have to wait
+// until there are enough of them to elect a leader.
+func ensure(ctx context.Context, b *broker.Broker, cluster bool) error {
+	const patience = 30 * time.Second
+	for began := time.Now(); ; {
+		err := b.EnsurePlatform(ctx)
+		if err == nil {
+			_, err = b.OpenBucket(ctx, broker.DefaultNamespace)
+		}
+		if !cluster || wire.KindOf(err) != wire.KindUnavailable || time.Since(began) > patience {
+			return err
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		}
 	}
 }
 
