@@ -17,6 +17,14 @@ type ServerConfig struct {
 	Listen string
 	// Store is the directory of the streams. Default "cloudburst-data".
 	Store string
+	// Name is the server's, and its own in a cluster. Default "cloudburst".
+	Name string
+	// Cluster has the server be one of several that keep streams in copies, as
+	// Topology.Replicas says. Nil: it is alone.
+	Cluster *broker.ClusterConfig
+	// MaxStore bounds what the streams take on the disk, in bytes. Default: three
+	// quarters of what is free.
+	MaxStore int64
 	// Sync is when writes are forced to the disk: "default" (every two minutes:
 	// nothing acknowledged is lost when the process dies, up to that much when
 	// the machine does), "always" (nothing is, at many times the price), or an
@@ -43,6 +51,7 @@ type Server struct {
 func Start(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	node, err := deployments.StartNode(ctx, deployments.NodeConfig{
 		Server: &broker.ServerConfig{
+			Name: cfg.Name, Cluster: cfg.Cluster, MaxStore: cfg.MaxStore,
 			Listen: cfg.Listen, Store: cfg.Store, Sync: cfg.Sync, AllowRemote: cfg.AllowRemote, Log: cfg.Log,
 		},
 		Broker: broker.Config{Name: "cloudburst server", Topology: cfg.Topology},

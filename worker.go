@@ -40,6 +40,12 @@ func CacheBytes(n int64) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.CacheBytes = n }
 }
 
+// Clock is what the worker tells the time by when it orders its writes at level
+// lww. Default time.Now. It is for tests of clocks that differ.
+func Clock(now func() time.Time) WorkerOption {
+	return func(c *deployments.WorkerConfig) { c.Now = now }
+}
+
 // Namespace is the bucket that the worker's functions keep their state in
 // unless they name another. Default "state".
 func Namespace(name string) WorkerOption {

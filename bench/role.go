@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
+	"github.com/cloudburst-nats/cloudburst/bench/faults"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -25,7 +26,7 @@ const (
 )
 
 // Role plays one part of a benchmark in a process of its own: "server
-// DIRECTORY", "floor-worker URL", "worker URL" or "consistency-worker PART". It
+// DIRECTORY", "floor-worker URL", "worker URL", or a part of another benchmark and what it is told. It
 // writes the line "ready URL" to out once it is up (the last one, "ready"), and
 // plays until ctx ends or the process's standard input does, so that no part
 // outlives the benchmark that started it.
@@ -46,6 +47,8 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		return playServer(ctx, at, out)
 	case anomalies.Role:
 		return anomalies.Serve(ctx, at, out)
+	case faults.RoleNode, faults.RoleWorker:
+		return faults.Serve(ctx, role, at, out)
 	}
 	serve := serveFloorWorker
 	switch role {

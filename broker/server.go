@@ -65,6 +65,10 @@ type ClusterConfig struct {
 	Listen string
 	// Routes are the others' addresses, host:port. Its own may be among them.
 	Routes []string
+	// Advertise is where the others are told to find this server, if that isn't
+	// Listen: behind a proxy, say. With it clients aren't told of servers that they
+	// weren't given.
+	Advertise string
 }
 
 // A Server is a NATS server with JetStream inside the process.
@@ -245,7 +249,7 @@ func (c *ClusterConfig) into(opts *server.Options, remote bool) error {
 	if name == "" {
 		name = "cloudburst"
 	}
-	opts.Cluster = server.ClusterOpts{Name: name, Host: host, Port: port}
+	opts.Cluster = server.ClusterOpts{Name: name, Host: host, Port: port, Advertise: c.Advertise, NoAdvertise: c.Advertise != ""}
 	for _, route := range c.Routes {
 		if _, _, err := net.SplitHostPort(route); err != nil {
 			return serverError(wire.KindBadArgument, route, "not the address of another server of the cluster: want host:port", err)

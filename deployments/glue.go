@@ -147,10 +147,10 @@ type stores struct {
 	open map[string]*kvlattice.Store
 }
 
-func newStores(b *broker.Broker, marks *broker.Watermarks, writer string, cacheBytes int64) *stores {
+func newStores(b *broker.Broker, marks *broker.Watermarks, writer string, cfg WorkerConfig) *stores {
 	return &stores{
-		b: b, marks: marks, writer: writer, cacheBytes: cacheBytes,
-		clock: kvlattice.NewClock(time.Now), added: make(chan *kvlattice.Store, 1024),
+		b: b, marks: marks, writer: writer, cacheBytes: cfg.CacheBytes,
+		clock: kvlattice.NewClock(cfg.Now), added: make(chan *kvlattice.Store, 1024),
 		open: make(map[string]*kvlattice.Store),
 	}
 }

@@ -33,6 +33,9 @@ type WorkerConfig struct {
 	Functions []Hosted
 	// Library, if set, has it serve what is deployed to the pool instead.
 	Library *LibraryConfig
+	// Now tells the time by which its writes are ordered at level lww. Default
+	// time.Now; another one is for tests of clocks that differ.
+	Now func() time.Time
 	// Ready, if set, is called once its functions can be called.
 	Ready func()
 	// Log is told of what it meets. Nil is silent.
@@ -71,6 +74,9 @@ func (c WorkerConfig) withDefaults() WorkerConfig {
 	}
 	if c.Slots <= 0 {
 		c.Slots = DefaultSlots
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Namespace == "" {
 		c.Namespace = broker.DefaultNamespace
@@ -122,7 +128,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now(), news: make(chan struct{}, 1)}
 	p.catalogue = b.NewCatalogue()
 	p.marks, p.source = marks, source
-	p.stores = newStores(b, marks, p.id, cfg.CacheBytes)
+	p.stores = newStores(b, marks, p.id, cfg)
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
 	}

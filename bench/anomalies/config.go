@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
@@ -59,6 +60,12 @@ type Config struct {
 	// History is an existing directory that the histories are left in. Default:
 	// they are removed.
 	History string
+	// URL is of a platform that runs already, made with Topology. Default: the
+	// experiment brings its own server.
+	URL string
+	// Topology is the platform's. Default: calls of killed workers are handed out
+	// again after a second.
+	Topology broker.Topology
 	// Store is an existing directory under which the server keeps its data, which
 	// is removed in the end. Default: the system's temporary directory.
 	Store string
@@ -105,6 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Zipf < 0 || math.IsNaN(c.Zipf) || math.IsInf(c.Zipf, 0) {
 		bad("zipf", "not a positive number")
+	}
+	if c.Topology == (broker.Topology{}) {
+		c.Topology = broker.Topology{AckWait: time.Second}
 	}
 	if c.Zipf == 0 {
 		c.Zipf = 1

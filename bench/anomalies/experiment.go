@@ -87,18 +87,15 @@ func (x *experiment) open(ctx context.Context, fail context.CancelCauseFunc) err
 	if x.dir = x.cfg.History; x.dir == "" {
 		x.dir = tmp
 	}
-	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: "127.0.0.1:0", Store: filepath.Join(tmp, "store"), Topology: topology()})
+	url, err := x.connect(ctx, filepath.Join(tmp, "store"))
 	if err != nil {
 		return err
 	}
-	x.ends = append(x.ends, server.Close)
-	x.client = server.Client()
 	for _, level := range x.cfg.Levels {
 		if err := x.client.Broker().EnsureNamespace(ctx, namespaceOf(level)); err != nil {
 			return err
 		}
 	}
-	url := server.URL()
 	if x.cfg.Lag > 0 {
 		l, err := newLag(strings.TrimPrefix(url, "nats://"), x.cfg.Lag)
 		if err != nil {
@@ -107,7 +104,7 @@ func (x *experiment) open(ctx context.Context, fail context.CancelCauseFunc) err
 		x.ends = append(x.ends, l.close)
 		url = l.url()
 	}
-	x.fleet = &fleet{worker: x.cfg.Worker, url: url, dir: x.dir, load: x.load, fail: fail}
+	x.fleet = &fleet{worker: x.cfg.Worker, url: url, dir: x.dir, load: x.load, topology: x.cfg.Topology, fail: fail}
 	x.ends = append(x.ends, x.fleet.close)
 	for i := range x.cfg.Workers {
 		if _, err := os.Stat(x.fleet.file(i)); err == nil {
@@ -125,6 +122,26 @@ func (x *experiment) open(ctx context.Context, fail context.CancelCauseFunc) err
 	}
 	x.traffic, err = listen(x.client.Broker().Conn())
 	return err
+}
+
+// connect opens the platform, its own or the one that is given, and returns where
+// workers reach it.
+func (x *experiment) connect(ctx context.Context, store string) (url string, err error) {
+	if x.cfg.URL != "" {
+		x.client, err = cloudburst.Connect(ctx, x.cfg.URL, cloudburst.WithName("bench consistency"), cloudburst.WithTopology(x.cfg.Topology))
+		if err != nil {
+			return "", err
+		}
+		x.ends = append(x.ends, func() error { x.client.Close(); return nil })
+		return x.cfg.URL, nil
+	}
+	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: "127.0.0.1:0", Store: store, Topology: x.cfg.Topology})
+	if err != nil {
+		return "", err
+	}
+	x.ends = append(x.ends, server.Close)
+	x.client = server.Client()
+	return server.URL(), nil
 }
 
 func (x *experiment) close() error {

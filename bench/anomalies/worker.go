@@ -15,24 +15,20 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/bench/process"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
 )
 
-// topology has the calls of killed workers handed out again after a second.
-func topology() broker.Topology { return broker.Topology{AckWait: time.Second} }
-
 // A part is what a worker process is told to play.
 type part struct {
-	URL      string   `json:"url"`
-	Pool     string   `json:"pool"`
-	File     string   `json:"file"` // that executions are appended to
-	Workload workload `json:"workload"`
+	URL      string          `json:"url"`
+	Pool     string          `json:"pool"`
+	File     string          `json:"file"` // that executions are appended to
+	Workload workload        `json:"workload"`
+	Topology broker.Topology `json:"topology"`
 }
-
-// readyLine is what a worker prints once its function can be called.
-const readyLine = "ready"
 
 // Serve plays a worker of the experiment until ctx ends; arg is what Config.Worker
 // was given. It writes a line to out once it is up.
@@ -46,7 +42,7 @@ func Serve(ctx context.Context, arg string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("bench "+p.Pool), cloudburst.WithTopology(topology()))
+	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("bench "+p.Pool), cloudburst.WithTopology(p.Topology))
 	if err != nil {
 		return err
 	}
@@ -61,7 +57,7 @@ func Serve(ctx context.Context, arg string, out io.Writer) (err error) {
 	go func() { served <- w.Serve(ctx) }()
 	select {
 	case <-w.Ready():
-		if _, err := fmt.Fprintln(out, readyLine); err != nil {
+		if _, err := fmt.Fprintln(out, process.Ready); err != nil {
 			return err
 		}
 		return <-served
