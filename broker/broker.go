@@ -236,6 +236,7 @@ const (
 	codeTooLarge      = 10054
 	codeStoreFailed   = 10077 // maximum bytes or messages exceeded
 	codeWrongLastSeq  = 10071
+	codeInProcess     = 10158 // a message of the same id is being stored on a replicated stream
 	codeWrongLastSeq2 = 10164 // an in-flight write, on replicated streams
 )
 

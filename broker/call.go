@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -205,11 +206,10 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		p.markStored()
 		p.b.known.add(p.msg.Subject)
 		if duplicate {
-			select {
-			case p.repeat <- struct{}{}:
-			default:
-			}
+			p.lookAgain()
 		}
+	case isInProcess(err): // the first try may yet be lost: again finds out
+		time.AfterFunc(inProcessWait, p.lookAgain)
 	case errors.Is(err, nats.ErrNoResponders):
 		if p.b.knows(p.msg.Subject) {
 			return true // JetStream is on its way back up: again sends it anew
@@ -221,6 +221,14 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		p.fail(apiError("call", strings.TrimPrefix(p.msg.Subject, subjectCall), err))
 	}
 	return true
+}
+
+// lookAgain has who waits look for the result now.
+func (p *Pending) lookAgain() {
+	select {
+	case p.repeat <- struct{}{}:
+	default:
+	}
 }
 
 func (p *Pending) markStored() {
@@ -285,8 +293,33 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 	return &nats.Msg{Subject: callSubject(call), Header: h, Data: body}, nil
 }
 
-// put publishes to a stream and waits for its acknowledgement.
+// put publishes to a stream and waits for its acknowledgement. While an earlier
+// message of the same id is being stored it asks again: that one may yet be lost.
 func (b *Broker) put(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	began := time.Now()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, inProcessWait) {
+		seq, err := b.putOnce(ctx, msg)
+		if !isInProcess(err) || time.Since(began) > b.timeout {
+			return seq, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// inProcessWait is how long to wait, at most, before asking again for a message
+// whose like is being stored.
+const inProcessWait = 250 * time.Millisecond
+
+func isInProcess(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeInProcess
+}
+
+func (b *Broker) putOnce(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	type ack struct {
 		seq uint64
 		err error

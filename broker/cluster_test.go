@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,4 +122,41 @@ func (b *Broker) leader(ctx context.Context, stream string) (string, error) {
 		return "", err
 	}
 	return s.CachedInfo().Cluster.Leader, nil
+}
+
+// A call that is sent again while its first message is being copied is not
+// refused: a stream of copies answers so that nobody knows yet what becomes of it.
+func TestCallsSentTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	b := connectAll(t, Topology{Replicas: 3, CallsBytes: 1 << 20, ResultsBytes: 1 << 20}, startCluster(t)...)
+	until(t, b.EnsurePlatform)
+	until(t, func(ctx context.Context) error {
+		return b.RegisterFunctions(ctx, []wire.Function{{Name: "f", Pool: DefaultPool, Runtime: "native"}})
+	})
+	var all sync.WaitGroup
+	for i := range 200 {
+		call := wire.Call{Name: "f", Run: wire.RunID(fmt.Sprint("r", i))}
+		for range 2 {
+			all.Go(func() {
+				if err := b.Dispatch(t.Context(), call); err != nil {
+					t.Error(err)
+				}
+			})
+			all.Go(func() {
+				p, err := b.Start(t.Context(), call)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer p.Close()
+				if err := p.Stored(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if lag, err := b.Lag(t.Context(), DefaultPool); err != nil || lag.Pending != 200 {
+		t.Errorf("%d calls wait (%v), want 200", lag.Pending, err)
+	}
 }

@@ -214,6 +214,9 @@ func (g *Gateway) call(entry Entry, msg *nats.Msg) (*nats.Msg, wire.RunID, error
 // stored runs on the mux's goroutine, with the stream's answer to a call.
 func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, msg, ack *nats.Msg) {
 	_, duplicate, err := parsePubAck(ack)
+	if isInProcess(err) { // the first is being stored
+		duplicate, err = true, nil
+	}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		g.refuse(msg, &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindUnavailable, Msg: "its stream " + CallsStream(entry.Pool) + " doesn't answer now; try again", Err: err})

@@ -73,6 +73,8 @@ type Config struct {
 	// standard output, until its standard input closes. Default: this program with
 	// "bench role".
 	Worker func(arg string) *exec.Cmd
+	// Started, if set, is called once all is up and requests begin.
+	Started func()
 	// Progress, if set, is told now and then how far it is, if that takes long.
 	Progress io.Writer
 }

@@ -39,6 +39,9 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	if err := x.open(ctx, fail); err != nil {
 		return nil, err
 	}
+	if cfg.Started != nil {
+		cfg.Started()
+	}
 	if err := x.drive(ctx); err != nil {
 		return nil, err
 	}

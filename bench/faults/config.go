@@ -58,12 +58,12 @@ func Kinds() []string {
 // second. Its sizes are small so that a disk can be filled.
 var topology = broker.Topology{
 	Replicas: 3, AckWait: time.Second,
-	CallsBytes: 64 << 20, ResultsBytes: 64 << 20, LogsBytes: 1 << 20, MessagesBytes: 4 << 20,
+	CallsBytes: 32 << 20, ResultsBytes: 64 << 20, LogsBytes: 1 << 20, MessagesBytes: 4 << 20,
 }
 
 // maxStore is what a server may keep: room for what the streams reserve, and for a
 // quarter of a gigabyte of state.
-const maxStore = 640 << 20
+const maxStore = 512 << 20
 
 func (c Config) withDefaults() (Config, error) {
 	var errs []error

@@ -45,7 +45,10 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 		}
 		loaded <- err
 	}()
-	levels := s.levels(ctx)
+	levels, err := s.levels(ctx)
+	if err != nil {
+		return nil, errors.Join(err, context.Cause(ctx))
+	}
 	r = &Report{Seed: cfg.Seed}
 	began := time.Now()
 	r.Events, err = s.breakAll(ctx, l)
@@ -71,22 +74,29 @@ type checked struct {
 	err    error
 }
 
-// levels runs the consistency experiment beside the load, if it is to.
-func (s *site) levels(ctx context.Context) <-chan checked {
+// levels runs the consistency experiment beside the load, if it is to, and returns
+// once it makes requests.
+func (s *site) levels(ctx context.Context) (<-chan checked, error) {
 	done := make(chan checked, 1)
 	if s.cfg.Levels <= 0 {
 		done <- checked{}
-		return done
+		return done, nil
 	}
+	started := make(chan struct{})
 	go func() {
 		report, err := anomalies.Run(ctx, anomalies.Config{
 			URL: urls(addrs(s.front)), Topology: topology, Requests: s.cfg.Levels, Seed: s.cfg.Seed,
-			Clients: 4, Workers: 3, Keys: 500, DAGs: 50, Rounds: 1, Store: s.cfg.Store,
+			Clients: 4, Workers: 3, Keys: 500, DAGs: 50, Rounds: 1, Store: s.cfg.Store, Started: func() { close(started) },
 			Worker: func(arg string) *exec.Cmd { return s.cfg.Part(anomalies.Role, arg) },
 		})
 		done <- checked{report, err}
 	}()
-	return done
+	select {
+	case <-started:
+		return done, nil
+	case c := <-done:
+		return nil, fmt.Errorf("consistency experiment: %w", c.err)
+	}
 }
 
 // breakAll makes one fault after the other, and waits after each until all is well.
