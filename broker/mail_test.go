@@ -95,7 +95,7 @@ func TestMessages(t *testing.T) {
 			for i := range 100 {
 				send(from, uint64(i+1), fmt.Sprintf("%d,", i))
 				if from == "b" && i%25 == 10 {
-					p.nc.ForceReconnect() // of the receiver
+					_ = p.nc.ForceReconnect() // of the receiver
 				}
 				send(from, uint64(i+1), "again")
 			}

@@ -8,12 +8,30 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
 )
 
 // auditor is the worker that a history names for what its level's keys held when
 // all runs had ended.
 const auditor = "audit"
+
+// readOnceThere reads a key, and waits for a server that is away: it is asked long
+// enough for a cluster to elect another.
+func (x *experiment) readOnceThere(ctx context.Context, level, key string) (op history.Op, err error) {
+	for began := time.Now(); time.Since(began) < runWithin; {
+		op, err = readOp(ctx, x.client.State().In(namespaceOf(level)), level, key)
+		if wire.KindOf(err) != wire.KindUnavailable {
+			break
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return op, context.Cause(ctx)
+		}
+	}
+	return op, err
+}
 
 // audit reads from the server what every key holds that was written at a causal
 // level, as one more run. A worker's cache may be behind, so that a read which
@@ -36,7 +54,7 @@ func (x *experiment) audit(ctx context.Context, level string, h *history.History
 	for reader := range x.cfg.Clients {
 		readers.Go(func() {
 			for i := reader; i < len(keys) && errs[reader] == nil; i += x.cfg.Clients {
-				ops[i], errs[reader] = readOp(ctx, x.client.State().In(namespaceOf(level)), level, keys[i])
+				ops[i], errs[reader] = x.readOnceThere(ctx, level, keys[i])
 			}
 		})
 	}

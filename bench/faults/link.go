@@ -45,7 +45,7 @@ func (l *link) accept() {
 
 // pass joins a connection to one of its own, until either ends or the link is cut.
 func (l *link) pass(in net.Conn) {
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	if !l.keep(in) {
 		return
 	}
@@ -54,7 +54,7 @@ func (l *link) pass(in net.Conn) {
 	if err != nil {
 		return // nobody is there now
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	if !l.keep(out) {
 		return
 	}

@@ -134,8 +134,10 @@ func diamond() *cloudburst.Graph {
 	}
 	g.Nodes[0].As = "0"
 	g.Edges = []cloudburst.Edge{
-		{From: "top", To: "left", Arg: "0"}, {From: "top", To: "right", Arg: "0"},
-		{From: "left", To: "bottom", Arg: "0"}, {From: "right", To: "bottom", Arg: "1"},
+		{From: "top", To: "left", Arg: "0"},
+		{From: "top", To: "right", Arg: "0"},
+		{From: "left", To: "bottom", Arg: "0"},
+		{From: "right", To: "bottom", Arg: "1"},
 	}
 	return g
 }
