@@ -296,6 +296,7 @@ func (h *simHost) Past() string               { return "" }
 
 func (w *world) Join([]string) (string, error) { return "", nil }
 func (w *world) Restarts(string) bool          { return false }
+func (w *world) Token(past string) string      { return past }
 
 func (h *simHost) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
 	n, args := in.Node, in.Args
