@@ -9,6 +9,10 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
+// ErrNotBegun is what Signal says of a run of which it finds nothing: it isn't there,
+// hasn't begun, or awaits no signals.
+var ErrNotBegun = &wire.Error{Op: "signal", Kind: wire.KindUnknown, Msg: "no such run has begun, or it awaits no signals"}
+
 // caller is what the calls of a run have in common, kept for those that come of
 // signals.
 type caller struct {
@@ -18,8 +22,8 @@ type caller struct {
 }
 
 // Signal brings a value from outside a run to the node that awaits it by this name,
-// before or after the node's other inputs. It is an error of KindUnknown if the run
-// hasn't begun, or awaits no such signal, and of KindConflict if there was one
+// before or after the node's other inputs. It is ErrNotBegun if the run
+// hasn't begun, of KindUnknown if it awaits no such signal, and of KindConflict if there was one
 // already: whoever doesn't know whether theirs came through may send it again.
 func (e *Engine) Signal(ctx context.Context, id wire.RunID, name string, value wire.Value) error {
 	kept, err := e.runs.Inputs(ctx, id, startNode, 0)
@@ -28,7 +32,7 @@ func (e *Engine) Signal(ctx context.Context, id wire.RunID, name string, value w
 	}
 	pin, ok := kept[pinned]
 	if !ok {
-		return &wire.Error{Op: "signal", Name: string(id), Kind: wire.KindUnknown, Msg: "no such run has begun, or it awaits no signals"}
+		return ErrNotBegun
 	}
 	var version string
 	if err := pin.Decode(&version); err != nil {
@@ -62,6 +66,13 @@ func (e *Engine) Signal(ctx context.Context, id wire.RunID, name string, value w
 		return &wire.Error{Op: "signal", Name: name, Kind: wire.KindConflict, Msg: "run " + string(id) + " has been given it already", Err: putErr}
 	}
 	return nil
+}
+
+// Awaits says whether runs of the plan await a signal of this name: the error lists
+// those that they do.
+func (p *Plan) Awaits(name string) error {
+	_, err := p.signal(name)
+	return err
 }
 
 // signal returns the node that awaits a signal.
