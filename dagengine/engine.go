@@ -416,8 +416,11 @@ func (r *run) gather(ctx context.Context, c command, fence uint64) (todo []comma
 	if err != nil || len(todo) == 0 {
 		return nil, "", err
 	}
-	pasts := make([]string, 0, len(inputs))
-	for _, from := range slices.Sorted(maps.Keys(inputs)) {
+	pasts, feeds := make([]string, 0, len(inputs)), c.to.feeds
+	if c.items > 0 {
+		feeds = slices.Sorted(maps.Keys(inputs))
+	}
+	for _, from := range feeds {
 		pasts = append(pasts, inputs[from].Past)
 	}
 	past, err = r.pasts.Join(pasts)
