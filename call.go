@@ -3,6 +3,7 @@ package cloudburst
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -13,6 +14,7 @@ type callOptions struct {
 	run   RunID
 	level string
 	token *Token
+	wait  func() time.Duration // nil for now
 }
 
 // A CallOption changes the calls made through a client derived by With.
@@ -22,6 +24,18 @@ type CallOption func(*callOptions)
 // within its duplicate window (two minutes), so a program that doesn't know
 // whether it has called may safely call again. Letters, digits and "-_=/.".
 func WithRunID(id RunID) CallOption { return func(o *callOptions) { o.run = id } }
+
+// After has the calls run no sooner than this long after they are stored, which
+// takes nothing but a message on the server meanwhile. It isn't for anything finer
+// than 250 ms, which is the least.
+func After(d time.Duration) CallOption {
+	return func(o *callOptions) { o.wait = func() time.Duration { return d } }
+}
+
+// At is After for a point in time, by this machine's clock; one that has passed is now.
+func At(t time.Time) CallOption {
+	return func(o *callOptions) { o.wait = func() time.Duration { return time.Until(t) } }
+}
 
 // The consistency levels: what a run is promised about its reads (the paper's
 // section 5). docs/consistency.md tells which to choose.
@@ -159,7 +173,11 @@ func (c *Client) newCall(name string, args []any) (wire.Call, error) {
 	if err != nil {
 		return wire.Call{}, err
 	}
-	return wire.Call{Name: name, Run: c.call.run, Level: c.call.level, Past: c.call.token.String(), Args: v}, nil
+	call := wire.Call{Name: name, Run: c.call.run, Level: c.call.level, Past: c.call.token.String(), Args: v}
+	if c.call.wait != nil {
+		call.Wait = max(c.call.wait(), 0)
+	}
+	return call, nil
 }
 
 // decode reads a result into what the caller asked for.

@@ -3,11 +3,13 @@ package cloudburst
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/deployments"
 )
 
 // The parts of a DAG's definition.
@@ -18,6 +20,8 @@ type (
 	Node = dagengine.Node
 	// Edge carries a result into an argument.
 	Edge = dagengine.Edge
+	// When is an edge's condition.
+	When = dagengine.When
 )
 
 // ParseGraph reads a DAG from YAML or JSON.
@@ -25,7 +29,7 @@ func ParseGraph(data []byte) (*Graph, error) { return dagengine.Parse(data) }
 
 // ApplyDAG defines a DAG, or a new version of it: runs that have begun go on
 // with theirs. The error lists everything that is wrong with the graph
-// (ErrInvalid), functions that don't exist included.
+// (ErrInvalid), functions and DAGs that don't exist included.
 func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
 	plan, err := dagengine.Compile(g)
 	if err != nil {
@@ -38,12 +42,23 @@ func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
 	if err != nil {
 		return err
 	}
-	pools := make(map[string]string, len(known))
+	dags, err := c.broker.DAGs(ctx)
+	if err != nil {
+		return err
+	}
+	pools := make(map[string]string, len(known)+len(dags))
 	names := make([]string, len(known))
 	for i, f := range known {
 		pools[f.Name], names[i] = f.Pool, f.Name
 	}
-	if err := g.CheckFunctions(names); err != nil {
+	graphs := make(map[string]*Graph, len(dags))
+	for _, rec := range dags {
+		pools[rec.Name] = rec.Pool
+		if graphs[rec.Name], err = dagengine.Parse(rec.Spec); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(g.CheckFunctions(names), g.CheckDAGs(graphs)); err != nil {
 		return err
 	}
 	spec, err := json.Marshal(g)
@@ -52,9 +67,12 @@ func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
 	}
 	rec := broker.DAGRecord{Name: g.Name, Version: plan.Version(), Spec: spec, Subjects: make(map[string][]string)}
 	for _, n := range plan.Order() {
-		rec.Functions = append(rec.Functions, n.FunctionName())
-		function, _, _ := wire.SplitID(n.FunctionName())
-		pool := pools[function]
+		runs := n.DAG
+		if runs == "" {
+			rec.Functions = append(rec.Functions, n.FunctionName())
+			runs, _, _ = wire.SplitID(n.FunctionName())
+		}
+		pool := pools[runs]
 		if rec.Pool == "" {
 			rec.Pool = pool // the first source's: it can start the run
 		}
@@ -98,6 +116,20 @@ func (c *Client) RemoveDAG(ctx context.Context, name string) error {
 // Cancel ends a run: what it has in hand is given up and what is queued is not
 // run. Writes of functions that had returned before stay.
 func (c *Client) Cancel(ctx context.Context, run RunID) error { return c.broker.Cancel(ctx, run) }
+
+// Signal brings a value to the node of a run that awaits it by this name, before or
+// after the node's other inputs are there: anything that Call takes as an argument,
+// nil for none. A run that hasn't begun yet is waited for, until ctx ends. It fails
+// with ErrUnknown if there is no such run, or it awaits no such signal, and with
+// ErrConflict if it was given it already, or has ended. One that failed otherwise may
+// be sent again.
+func (c *Client) Signal(ctx context.Context, run RunID, name string, value any) error {
+	v, err := wire.Args(value)
+	if err != nil {
+		return err
+	}
+	return deployments.Signal(ctx, c.broker, run, name, v)
+}
 
 // Result returns a run's stored result; ErrUnknown if there is none (yet).
 func (c *Client) Result(ctx context.Context, run RunID) (Result, error) {

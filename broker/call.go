@@ -37,6 +37,7 @@ type Pending struct {
 	Run wire.RunID
 
 	b      *Broker
+	name   string
 	msg    *nats.Msg
 	inbox  string
 	id     uint64
@@ -59,7 +60,7 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 // that is safe (see askAgain).
 func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pending, error) {
 	p := &Pending{
-		b: b, began: time.Now(),
+		b: b, name: call.Name, began: time.Now(),
 		repeat: make(chan struct{}, 1), acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
 	}
 	if call.Run == "" {
@@ -76,6 +77,13 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 	if p.msg, err = b.callMsg(ctx, &call, string(call.Run)); err != nil {
 		p.Close()
 		return nil, err
+	}
+	if call.Wait > 0 {
+		if err := b.callable(ctx, call.Name); err != nil { // its stream would say so, but that is for later
+			p.Close()
+			return nil, err
+		}
+		p.msg = timerOf(p.msg, &call)
 	}
 	if p.quiet = quiet && b.known.heard(p.msg.Subject, askAgain); !p.quiet {
 		p.msg.Reply = p.inbox
@@ -149,7 +157,7 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 		}
 		if !p.stored.Load() && time.Since(p.began) > dedupSafe+p.b.timeout {
 			p.b.known.forget(p.msg.Subject) // it may be gone: the next call is told at once
-			return wire.Result{}, &wire.Error{Op: "call", Name: strings.TrimPrefix(p.msg.Subject, subjectCall), Kind: wire.KindUnavailable, Msg: "not acknowledged within " + dedupSafe.String() + "; it may run yet, as " + string(p.Run)}
+			return wire.Result{}, &wire.Error{Op: "call", Name: p.name, Kind: wire.KindUnavailable, Msg: "not acknowledged within " + dedupSafe.String() + "; it may run yet, as " + string(p.Run)}
 		}
 	}
 }
@@ -172,8 +180,7 @@ func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
 }
 
 func (p *Pending) gaveUp(ctx context.Context) error {
-	name := strings.TrimPrefix(p.msg.Subject, subjectCall)
-	e := &wire.Error{Op: "call", Name: name, Kind: wire.KindTimeout, Err: context.Cause(ctx)}
+	e := &wire.Error{Op: "call", Name: p.name, Kind: wire.KindTimeout, Err: context.Cause(ctx)}
 	switch {
 	case p.stored.Load():
 		e.Msg = "no result yet; the run goes on: look for it later as " + string(p.Run)
@@ -204,7 +211,9 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 	switch {
 	case err == nil:
 		p.markStored()
-		p.b.known.add(p.msg.Subject)
+		if strings.HasPrefix(p.msg.Subject, subjectCall) { // a timer's subject is its own
+			p.b.known.add(p.msg.Subject)
+		}
 		if duplicate {
 			p.lookAgain()
 		}
@@ -214,11 +223,10 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		if p.b.knows(p.msg.Subject) {
 			return true // JetStream is on its way back up: again sends it anew
 		}
-		name := strings.TrimPrefix(p.msg.Subject, subjectCall)
-		p.fail(&wire.Error{Op: "call", Name: name, Kind: wire.KindUnknown, Msg: "no such function or DAG; `cloudburst fn ls` and `cloudburst dag ls` show what there is", Err: err})
+		p.fail(notCallable(p.name, err))
 	default:
 		p.b.known.refused(p.msg.Subject)
-		p.fail(apiError("call", strings.TrimPrefix(p.msg.Subject, subjectCall), err))
+		p.fail(apiError("call", p.name, err))
 	}
 	return true
 }
@@ -229,6 +237,22 @@ func (p *Pending) lookAgain() {
 	case p.repeat <- struct{}{}:
 	default:
 	}
+}
+
+func notCallable(name string, cause error) error {
+	return &wire.Error{Op: "call", Name: name, Kind: wire.KindUnknown, Msg: "no such function or DAG; `cloudburst fn ls` and `cloudburst dag ls` show what there is", Err: cause}
+}
+
+// callable says whether there is a function or DAG of this name.
+func (b *Broker) callable(ctx context.Context, name string) error {
+	_, err := b.Function(ctx, name)
+	if wire.KindOf(err) == wire.KindUnknown {
+		_, err = b.DAG(ctx, name)
+	}
+	if wire.KindOf(err) == wire.KindUnknown {
+		return notCallable(name, err)
+	}
+	return err
 }
 
 func (p *Pending) markStored() {
@@ -244,13 +268,14 @@ func (p *Pending) fail(err error) {
 	}
 }
 
-// Dispatch publishes a call and returns once it is stored. The stream drops it
-// when it has one for the same run and node already.
+// Dispatch publishes a call, or sets the timer of one that has a Wait, and returns
+// once that is stored. The stream drops it when it has one for the same run and
+// node already.
 func (b *Broker) Dispatch(ctx context.Context, call wire.Call) error {
 	id := string(call.RunState())
 	switch {
 	case call.Node != "":
-		id += "/" + call.Node
+		id += "/" + call.Step()
 	case call.Epoch > 0:
 		id += "/again"
 	}
@@ -258,7 +283,13 @@ func (b *Broker) Dispatch(ctx context.Context, call wire.Call) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.put(ctx, msg)
+	if call.Wait > 0 {
+		msg = timerOf(msg, &call)
+		msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"} // one that runs isn't set again
+	}
+	if _, err = b.put(ctx, msg); call.Wait > 0 && isStale(err) {
+		return nil
+	}
 	return apiError("dispatch", call.Name, err)
 }
 
@@ -274,9 +305,7 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 		h[wire.HeaderOf] = []string{string(call.Run)}
 		h[wire.HeaderDAG] = []string{call.DAG}
 	}
-	if call.Epoch > 0 {
-		h[wire.HeaderEpoch] = []string{strconv.Itoa(call.Epoch)}
-	}
+	setNumbers(h, call.Epoch, call.Depth, call.Item, call.Items)
 	if err := b.setPast(ctx, h, call.Past); err != nil {
 		return nil, err
 	}
@@ -291,6 +320,19 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 		return nil, err
 	}
 	return &nats.Msg{Subject: callSubject(call), Header: h, Data: body}, nil
+}
+
+// setNumbers sets the headers of a call that say what is special about it.
+func setNumbers(h nats.Header, epoch, depth, item, items int) {
+	if epoch > 0 {
+		h[wire.HeaderEpoch] = []string{strconv.Itoa(epoch)}
+	}
+	if depth > 0 {
+		h[wire.HeaderDepth] = []string{strconv.Itoa(depth)}
+	}
+	if items > 0 {
+		h[wire.HeaderItem] = []string{strconv.Itoa(item) + "/" + strconv.Itoa(items)}
+	}
 }
 
 // put publishes to a stream and waits for its acknowledgement. While an earlier

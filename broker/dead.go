@@ -41,6 +41,9 @@ type DeadLetter struct {
 	Args     wire.Value  `json:"-"` // large ones are left for Broker.Unpack
 	Past     string      `json:"-"` // what its run had seen, as the call had it
 	Epoch    int         `json:"-"` // how often its run had begun again
+	Depth    int         `json:"-"` // in how many other runs its run is contained
+	Item     int         `json:"item,omitempty"`
+	Items    int         `json:"items,omitempty"` // of a node that runs once for each item: how many there are
 }
 
 // A DeadFilter chooses dead letters. The zero value chooses the newest 50.
@@ -70,9 +73,7 @@ func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
 	setHeader(h, headerNode, c.Node)
 	setHeader(h, wire.HeaderLevel, c.Level)
 	setHeader(h, wire.HeaderSession, c.Past)
-	if c.Epoch > 0 {
-		setHeader(h, wire.HeaderEpoch, strconv.Itoa(c.Epoch))
-	}
+	setNumbers(h, c.Epoch, c.Depth, c.Item, c.Items)
 	contentType, chunked := strings.CutPrefix(c.Args.Type, manifestType)
 	setHeader(h, wire.HeaderType, contentType)
 	if chunked {
@@ -130,7 +131,7 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 	if err != nil {
 		return "", err
 	}
-	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level, Past: letter.Past, Epoch: letter.Epoch}
+	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level, Past: letter.Past, Epoch: letter.Epoch, Depth: letter.Depth, Item: letter.Item, Items: letter.Items}
 	// Packing large arguments again gives their chunks a new lease of life.
 	if call.Args, err = b.Unpack(ctx, letter.Args); err != nil {
 		return "", err
@@ -140,7 +141,7 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 		again = wire.RunID(fmt.Sprintf("%s-%d-replay-%d", StreamDead, seq, letter.Buried.UnixNano()))
 	}
 	if call.Node == "" {
-		call.Run, call.Epoch = again, 0
+		call.Run, call.Epoch, call.Depth = again, 0, 0
 	} else if err := b.reopen(ctx, &call); err != nil {
 		return "", apiError("replay", letter.Name, err)
 	}
@@ -161,8 +162,8 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 // was another one.
 func (b *Broker) reopen(ctx context.Context, call *wire.Call) error {
 	for _, at := range []struct{ stream, subject string }{
-		{StreamRuns, runSubject(call.RunState(), escapeToken(call.Node)+runClaim)},
-		{StreamRuns, runSubject(call.RunState(), escapeToken("$result")+runClaim)}, // the engine's, of a DAG with several sinks
+		{StreamRuns, runSubject(call.RunState(), call.Step()+runClaim)},
+		{StreamRuns, runSubject(call.RunState(), "$result"+runClaim)}, // the engine's, of a DAG with several sinks
 		{bucketStream(BucketResults), bucketSubject(BucketResults, string(call.Run))},
 	} {
 		stream, subject := at.stream, at.subject
@@ -207,11 +208,13 @@ func letterOf(msg *nats.Msg) DeadLetter {
 		Level:  wire.First(h, wire.HeaderLevel),
 		Past:   wire.First(h, wire.HeaderSession),
 		Epoch:  epochOf(h),
+		Depth:  count(wire.First(h, wire.HeaderDepth)),
 		Worker: wire.First(h, wire.HeaderWorker),
 		Buried: storedAt(msg),
 		Args:   wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)},
 		Err:    new(wire.Error),
 	}
+	l.Item, l.Items = itemOf(h)
 	l.Attempts, _ = strconv.Atoi(wire.First(h, wire.HeaderAttempts))
 	if wire.First(h, wire.HeaderChunks) != "" {
 		l.Args.Type = manifestType + l.Args.Type

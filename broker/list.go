@@ -25,6 +25,8 @@ type RunInfo struct {
 	Restarts int               `json:"restarts,omitempty"` // how often it began again
 	Nodes    []wire.NodeTiming `json:"nodes,omitempty"`    // of a DAG; one that runs now has taken no time yet
 	Error    string            `json:"error,omitempty"`
+
+	waits bool // for a timer or a signal: no call of it was found
 }
 
 func (r *RunInfo) ended() bool {
@@ -97,7 +99,12 @@ func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) 
 	switch {
 	case err != nil:
 		return RunInfo{}, apiError("read run", string(run), err)
-	case !found && len(nodes) == 0:
+	case !found:
+		if info, found, err = b.findWaiting(ctx, run); err != nil {
+			return RunInfo{}, apiError("read run", string(run), err)
+		}
+	}
+	if !found && len(nodes) == 0 {
 		return RunInfo{}, &wire.Error{Op: "read run", Name: string(run), Kind: wire.KindUnknown, Msg: "no such run; or its result is no longer kept, or it waits deep in a long backlog"}
 	}
 	info.Run, info.Nodes = run, timings(nodes)
@@ -109,6 +116,28 @@ func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) 
 	}
 	return info, nil
 }
+
+// findWaiting looks for a run that has no call at the moment, by what it began
+// with or by its timers.
+func (b *Broker) findWaiting(ctx context.Context, run wire.RunID) (RunInfo, bool, error) {
+	pin, err := b.last(ctx, StreamRuns, runSubject(run, runPinned))
+	if err != nil {
+		return RunInfo{}, false, err
+	}
+	if pin != nil {
+		name, _, _ := strings.Cut(strings.Trim(string(pin.Data), `"`), "@")
+		return RunInfo{Name: name, Status: wire.StatusRunning, Started: storedAt(pin), waits: true}, true, nil
+	}
+	timer, err := b.last(ctx, StreamTimers, timerSubject(&wire.Call{Run: run}))
+	if err != nil || timer == nil {
+		return RunInfo{}, false, err
+	}
+	name, _ := parseCallSubject(timer.Header.Get(headerTo))
+	return RunInfo{Name: name, Status: wire.StatusPending, Started: storedAt(timer), waits: true}, true, nil
+}
+
+// runPinned is where the DAG engine keeps the version of the DAG that a run began with.
+const runPinned = "$start" + runInput + "version"
 
 // infoOf tells of a run that has ended.
 func infoOf(r *wire.Result) RunInfo {

@@ -271,7 +271,8 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 	c.DAG = wire.First(h, wire.HeaderDAG)
 	c.Level = wire.First(h, wire.HeaderLevel)
 	c.Past = wire.First(h, wire.HeaderSession)
-	c.Epoch = epochOf(h)
+	c.Epoch, c.Depth = epochOf(h), count(wire.First(h, wire.HeaderDepth))
+	c.Item, c.Items = itemOf(h)
 	if reply := wire.First(h, wire.HeaderReply); strings.HasPrefix(reply, inboxPrefix) {
 		c.Reply = reply // anything else could be used to write where the caller may not
 	}
@@ -290,7 +291,21 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 
 // epochOf reads how often a run has begun again.
 func epochOf(h wire.Header) int {
-	n, err := strconv.Atoi(wire.First(h, wire.HeaderEpoch))
+	return count(wire.First(h, wire.HeaderEpoch))
+}
+
+// itemOf reads which of many calls of a node one is.
+func itemOf(h wire.Header) (item, items int) {
+	which, of, _ := strings.Cut(wire.First(h, wire.HeaderItem), "/")
+	if item, items = count(which), count(of); item >= items {
+		return 0, 0
+	}
+	return item, items
+}
+
+// count reads a number of ours; what can't be read is 0.
+func count(text string) int {
+	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
 		return 0
 	}

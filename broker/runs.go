@@ -19,6 +19,9 @@ import (
 //	cb.run.<run>.<node>.in.<edge>   an input that awaits the others
 //	cb.run.<run>.<node>.claim       the sequence of the call that runs the node
 //	cb.run.<run>.<node>.done        when and where the node ran
+//	cb.run.<run>.<node>.<item>.claim  likewise of one item of a node that runs once for each
+//	cb.run.<run>.<node>.each.in.<item>  its result, which awaits the others
+//	cb.run.<run>.$start.in.<what>   what the run began with
 //	cb.run.<run>.cancel             the run was cancelled
 const (
 	runInput  = ".in."
@@ -31,11 +34,16 @@ const (
 )
 
 // PutInput stores what an edge of a run's DAG carries to a node and returns the
-// sequence that Inputs is fenced by. Repeating it overwrites.
+// sequence that Inputs is fenced by. Repeating it overwrites; an input with Once
+// that is there already is KindConflict.
 func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string, in wire.Input) (uint64, error) {
-	h := make(nats.Header, 2)
-	if in.Type != "" {
-		h[wire.HeaderType] = []string{in.Type}
+	h := make(nats.Header, 3)
+	setHeader(h, wire.HeaderType, in.Type)
+	if in.Skipped {
+		h[wire.HeaderSkipped] = []string{"1"}
+	}
+	if in.Once {
+		h[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"}
 	}
 	if err := b.setPast(ctx, h, in.Past); err != nil {
 		return 0, err
@@ -45,6 +53,9 @@ func (b *Broker) PutInput(ctx context.Context, run wire.RunID, node, edge string
 		return 0, err
 	}
 	seq, err := b.put(ctx, &nats.Msg{Subject: runSubject(run, node+runInput+escapeToken(edge)), Header: h, Data: body})
+	if in.Once && isStale(err) {
+		return 0, &wire.Error{Op: "store input", Name: node, Kind: wire.KindConflict, Msg: "it is there already", Err: err}
+	}
 	return seq, apiError("store input", node, err)
 }
 
@@ -72,7 +83,7 @@ func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence 
 			return nil, apiError("read inputs", node, err)
 		}
 		edge := strings.TrimPrefix(wire.First(h, jetstream.SubjectHeader), prefix)
-		inputs[unescapeToken(edge)] = wire.Input{Value: v, Past: past}
+		inputs[unescapeToken(edge)] = wire.Input{Value: v, Past: past, Skipped: wire.First(h, wire.HeaderSkipped) != ""}
 	}
 	return inputs, nil
 }
@@ -169,7 +180,27 @@ func (b *Broker) Cancel(ctx context.Context, run wire.RunID) error {
 	if _, err := b.put(ctx, &nats.Msg{Subject: runSubject(run, runCancel)}); err != nil {
 		return apiError("cancel", string(run), err)
 	}
-	return apiError("cancel", string(run), b.nc.Publish(subjectCancel+runToken(run), nil))
+	if err := b.nc.Publish(subjectCancel+runToken(run), nil); err != nil || !info.waits {
+		return apiError("cancel", string(run), err)
+	}
+	// No call is there to end it: it waits for a timer or a signal.
+	if err := b.dropTimers(ctx, run); err != nil {
+		return apiError("cancel", string(run), err)
+	}
+	return apiError("cancel", string(run), b.endRun(ctx, &wire.Result{
+		Run: run, Name: info.Name, Status: wire.StatusCancelled, Started: info.Started, Nodes: info.Nodes,
+		Err: &wire.Error{Op: "run", Name: info.Name, Kind: wire.KindCancelled, Msg: "the run was cancelled"},
+	}))
+}
+
+// endRun stores the result of a run that no worker ends.
+func (b *Broker) endRun(ctx context.Context, r *wire.Result) error {
+	h, body := r.Encode()
+	_, err := b.put(ctx, &nats.Msg{Subject: bucketSubject(BucketResults, string(r.Run)), Header: nats.Header(h), Data: body})
+	if err == nil {
+		b.eventEnded(r)
+	}
+	return err
 }
 
 // Cancelled tells fn of every cancelled run until ctx ends: at once of those

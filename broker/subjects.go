@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -12,6 +13,8 @@ import (
 //	cb.call.<name>            publish: call and go on (stored in its pool's stream)
 //	cb.dag.<dag>.<node>       a DAG node's call (stored likewise)
 //	cb.run.<run>.<…>          state of a run: inputs awaiting a join, node timings, cancellation
+//	cb.timer.<run>.<…>        a call that is handed out later: a schedule of the server's
+//	cb.fire.<run>.<…>         one whose time has come
 //	cb.dead.<name>            dead letters
 //	cb.blob.<digest>          chunks of large arguments and results
 //	cb.chunk.<ns>.<digest>    chunks of large state values
@@ -29,6 +32,8 @@ const (
 	subjectCall   = "cb.call."
 	subjectNode   = "cb.dag."
 	subjectRun    = "cb.run."
+	subjectTimer  = "cb.timer."
+	subjectFire   = "cb.fire."
 	subjectDead   = "cb.dead."
 	subjectBlob   = "cb.blob."
 	subjectChunk  = "cb.chunk."
@@ -48,10 +53,11 @@ const (
 
 // Streams and buckets of the platform.
 const (
-	StreamRuns  = "CB_RUNS"
-	StreamDead  = "CB_DEAD"
-	StreamBlobs = "CB_BLOBS"
-	StreamLogs  = "CB_LOGS"
+	StreamRuns   = "CB_RUNS"
+	StreamTimers = "CB_TIMERS"
+	StreamDead   = "CB_DEAD"
+	StreamBlobs  = "CB_BLOBS"
+	StreamLogs   = "CB_LOGS"
 
 	// StreamMessages holds what running functions send each other.
 	StreamMessages = "CB_MESSAGES"
@@ -104,6 +110,15 @@ func parseCallSubject(subject string) (name, node string) {
 		return name, node
 	}
 	return "", ""
+}
+
+// timerSubject returns where the timer of a call is kept: a call has one.
+func timerSubject(c *wire.Call) string {
+	step := c.Step()
+	if step == "" {
+		step = "$call"
+	}
+	return subjectTimer + runToken(c.Run) + "." + strconv.Itoa(c.Epoch) + "." + step
 }
 
 // bucketStream returns the stream behind a KV bucket.

@@ -153,6 +153,7 @@ func (t Topology) platform() []jetstream.StreamConfig {
 		messages,
 		t.images(),
 		t.latest(StreamRuns, t.Runs, subjectRun+">"),
+		t.timers(),
 		t.stream(StreamDead, t.Dead, subjectDead+">"),
 		t.latest(StreamBlobs, t.Blobs, subjectBlob+"*"),
 		results,
@@ -160,6 +161,15 @@ func (t Topology) platform() []jetstream.StreamConfig {
 		t.bucket(BucketDAGs, 0),
 		t.bucket(BucketWorkers, workersKept),
 	}
+}
+
+// timers returns the stream of calls that are handed out later: the server's
+// schedules, which stay until their time comes, and those whose time has come,
+// which stay until a Timers has handed them out.
+func (t Topology) timers() jetstream.StreamConfig {
+	cfg := t.latest(StreamTimers, 0, subjectTimer+">", subjectFire+">")
+	cfg.Retention, cfg.AllowMsgSchedules = jetstream.WorkQueuePolicy, true
+	return cfg
 }
 
 // images returns the stream of an object store as the client makes it.

@@ -26,7 +26,7 @@ func (r *run) began() map[string]wire.Input {
 func jsonOf(v any) wire.Value {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("dagengine: a string or number that can't be written: %v", err))
+		panic(fmt.Sprintf("dagengine: a value of ours that can't be written: %v", err))
 	}
 	return wire.Value{Body: body}
 }
@@ -62,7 +62,7 @@ func (r *run) again(ctx context.Context, why restart) (Outcome, error) {
 	}
 	err = r.dispatch.Dispatch(ctx, wire.Call{
 		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Args: args.Value, Reply: r.call.Reply,
-		Level: r.call.Level, Past: why.RestartWith(), Epoch: r.call.Epoch + 1,
+		Level: r.call.Level, Past: why.RestartWith(), Epoch: r.call.Epoch + 1, Depth: r.call.Depth,
 	})
 	return Outcome{Again: why.Error()}, err
 }

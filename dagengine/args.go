@@ -20,17 +20,21 @@ type slot struct {
 	place    string // as Edge.Arg
 	from     string // the node; empty for a constant
 	field    string // what to take of the node's result; empty means all
+	when     *When  // the condition of its edge; nil means none
 	constant json.RawMessage
 }
 
 // slotsOf returns what a node's argument is made of, its edges being in.
 func slotsOf(n *Node, in []Edge) []slot {
-	slots := make([]slot, 0, len(in)+len(n.With)+1)
+	slots := make([]slot, 0, len(in)+len(n.With)+2)
 	if len(in) == 0 {
 		slots = append(slots, slot{place: n.As, from: startNode, field: n.Input})
 	}
 	for _, e := range in {
-		slots = append(slots, slot{place: e.Arg, from: e.From})
+		slots = append(slots, slot{place: e.Arg, from: e.From, when: e.When})
+	}
+	if n.Signal != "" {
+		slots = append(slots, slot{place: cmp.Or(n.SignalAs, "signal"), from: signalNode})
 	}
 	for _, place := range slices.Sorted(maps.Keys(n.With)) {
 		slots = append(slots, slot{place: place, constant: n.With[place]})
@@ -57,6 +61,8 @@ func (s slot) origin() string {
 		return "a constant"
 	case startNode:
 		return "the run's argument"
+	case signalNode:
+		return "the signal"
 	}
 	return "the edge from " + s.from
 }
@@ -68,6 +74,8 @@ func (s slot) placeField() string {
 		return "its key"
 	case startNode:
 		return "as"
+	case signalNode:
+		return "signal_as"
 	}
 	return "arg"
 }
@@ -98,23 +106,90 @@ func arranged(slots []slot) ([]slot, shape) {
 	return slots, list
 }
 
-// argument puts a node's argument together from the results of the nodes that
-// feed it. It is an Error of wire.KindBadArgument if they don't allow it.
-func (v *vertex) argument(result func(node string) wire.Value) (wire.Value, error) {
+// argument puts a node's argument together from what the nodes that feed it
+// brought. What was skipped is left out of an object and null in a list; skipped is
+// true if all of it was. It is an Error of wire.KindBadArgument if the results
+// don't allow an argument.
+func (v *vertex) argument(brought func(node string) wire.Input) (value wire.Value, skipped bool, err error) {
+	parts := make([]slotValue, 0, len(v.slots))
+	skipped = true
+	for _, s := range v.slots {
+		open, err := v.open(s, brought)
+		if err != nil {
+			return wire.Value{}, false, err
+		}
+		if open && s.from != "" && s.from != signalNode {
+			skipped = false
+		}
+		parts = append(parts, slotValue{s, open})
+	}
+	if skipped {
+		return wire.Value{}, true, nil
+	}
+	value, err = v.assemble(parts, func(node string) wire.Value { return brought(node).Value })
+	return value, false, err
+}
+
+// slotValue is a slot of which is known whether anything is in it.
+type slotValue struct {
+	slot
+	open bool
+}
+
+// open says whether the slot's edge carries anything.
+func (v *vertex) open(s slot, brought func(node string) wire.Input) (bool, error) {
+	if s.from == "" {
+		return true, nil
+	}
+	in := brought(s.from)
+	if in.Skipped || s.when == nil {
+		return !in.Skipped, nil
+	}
+	if _, err := v.part(s.from, in.Value); err != nil {
+		return false, err
+	}
+	holds, err := s.when.holds(in.Value)
+	if err != nil {
+		return false, v.badArgument(err, "its condition can't be read off %s", resultOf(s.from))
+	}
+	return holds, nil
+}
+
+// takes says whether the node takes anything of what another brings.
+func (v *vertex) takes(from string, in wire.Input) (bool, error) {
+	for _, s := range v.slots {
+		if s.from != from {
+			continue
+		}
+		if open, err := v.open(s, func(string) wire.Input { return in }); open || err != nil {
+			return open, err
+		}
+	}
+	return false, nil
+}
+
+func (v *vertex) assemble(slots []slotValue, result func(node string) wire.Value) (wire.Value, error) {
 	if v.shape == whole {
-		return v.fill(v.slots[0], result)
+		return v.fill(slots[0].slot, result)
 	}
 	var b bytes.Buffer
 	b.WriteByte("[{"[v.shape-list])
-	for i, s := range v.slots {
-		if i > 0 {
+	for _, s := range slots {
+		if !s.open && v.shape == object {
+			continue
+		}
+		if b.Len() > 1 {
 			b.WriteByte(',')
 		}
 		if v.shape == object {
 			b.WriteString(strconv.Quote(s.place)) // a name: nothing to escape
 			b.WriteByte(':')
 		}
-		part, err := v.fill(s, result)
+		if !s.open {
+			b.WriteString("null")
+			continue
+		}
+		part, err := v.fill(s.slot, result)
 		if err == nil {
 			part.Body, err = v.part(s.from, part)
 		}
@@ -160,8 +235,11 @@ func (v *vertex) part(from string, value wire.Value) ([]byte, error) {
 }
 
 func resultOf(node string) string {
-	if node == startNode {
+	switch node {
+	case startNode:
 		return "the run's argument"
+	case signalNode:
+		return "the signal"
 	}
 	return "the result of " + node
 }

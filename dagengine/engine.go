@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,12 +30,16 @@ type Host interface {
 
 // An Invocation is one execution of a node.
 type Invocation struct {
-	Node  *Node
+	Node *Node
+	// Step names the execution: the node, or which item of it.
+	Step  string
 	Args  wire.Value
 	Level string // of consistency; empty is the default
 	// Origin is the sequence of the call under which the node counts: this one's,
 	// or the one's that it repeats in a run that began again.
 	Origin uint64
+	// Await, of a node that runs a DAG, is the run whose result is the node's.
+	Await wire.RunID
 }
 
 // Pasts knows what runs carry along their edges.
@@ -44,6 +49,8 @@ type Pasts interface {
 	Join(pasts []string) (string, error)
 	// Restarts says whether runs of a consistency level may have to begin again.
 	Restarts(level string) bool
+	// Token returns what another run may begin with of what this one has seen.
+	Token(past string) string
 }
 
 // A restart is the error of a run that has to begin again.
@@ -56,7 +63,7 @@ type restart interface {
 // Runs is the state of runs, kept for a while after they end.
 type Runs interface {
 	// PutInput stores what node from brings to a node, and returns the fence
-	// for Inputs. Repeating it overwrites.
+	// for Inputs. Repeating it overwrites; of an input with Once it is refused.
 	PutInput(ctx context.Context, run wire.RunID, node, from string, in wire.Input) (seq uint64, err error)
 	// Inputs returns what a node has so far, by the node it is from: a
 	// snapshot that includes every PutInput up to the fence.
@@ -72,8 +79,8 @@ type Runs interface {
 
 // Dispatcher publishes calls.
 type Dispatcher interface {
-	// Dispatch returns once the call is stored. Within a window of time, a
-	// second call of the same run and node is dropped.
+	// Dispatch returns once the call is stored, or the timer of one that has a
+	// Wait. Within a window of time, a second call of the same run and step is dropped.
 	Dispatch(ctx context.Context, call wire.Call) error
 }
 
@@ -144,6 +151,9 @@ func (e *Engine) Run(ctx context.Context, call wire.Call, host Host) (Outcome, e
 
 // carryOn does what the call is there for.
 func (r *run) carryOn(ctx context.Context) (Outcome, error) {
+	if err := r.keepAtOnce(ctx); err != nil {
+		return Outcome{}, err
+	}
 	todo, err := r.begin(ctx)
 	if err == nil {
 		todo, err = r.fused(ctx, todo)
@@ -157,7 +167,7 @@ func (r *run) carryOn(ctx context.Context) (Outcome, error) {
 	if err := r.settle(ctx); err != nil {
 		return Outcome{}, err
 	}
-	return r.handOn(ctx, todo)
+	return r.handOn(ctx, todo, r.host.Past())
 }
 
 // run is one call's part of a run. It lives as long as Engine.Run.
@@ -173,9 +183,12 @@ type run struct {
 
 // The inputs of $start: what a run began with.
 const (
-	pinned  = "version" // of the DAG
-	argsOf  = "args"    // the argument, and the caller's past: for a run that may begin again
-	startOf = "call"    // the sequence of its first call, likewise
+	pinned    = "version"   // of the DAG
+	argsOf    = "args"      // the argument, and the caller's past: for a run that may begin again
+	startOf   = "call"      // the sequence of its first call, likewise
+	callerOf  = "caller"    // whom and what its calls are for: for a run that awaits signals
+	epochOf   = "epoch"     // how often it has begun again, likewise
+	signalled = "signalled" // nothing: it is stored to be read after
 )
 
 // plan returns the plan that the call's run began with.
@@ -203,6 +216,12 @@ func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
 // begin says what the call is there for. It is nothing if another call has the node.
 func (r *run) begin(ctx context.Context) ([]command, error) {
 	if r.call.Node == "" {
+		if r.call.Depth > 0 { // one that is started again, long afterwards, has been
+			owner, err := r.runs.Claim(ctx, r.id, startNode, r.call.Seq)
+			if err != nil || owner != r.call.Seq {
+				return nil, err
+			}
+		}
 		if r.call.Epoch > 0 {
 			if err := r.first(ctx); err != nil {
 				return nil, err
@@ -214,33 +233,52 @@ func (r *run) begin(ctx context.Context) ([]command, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, err := r.runs.Claim(ctx, r.id, r.call.Node, r.call.Seq)
+	owner, err := r.runs.Claim(ctx, r.id, r.call.Step(), r.call.Seq)
 	if err != nil || owner != r.call.Seq {
 		return nil, err
 	}
 	if r.call.Epoch > 0 {
-		if r.origin, err = r.runs.Claim(ctx, r.call.Run, r.call.Node, r.call.Seq); err != nil {
+		if r.origin, err = r.runs.Claim(ctx, r.call.Run, r.call.Step(), r.call.Seq); err != nil {
 			return nil, err
 		}
 	}
-	return []command{{do: invoke, to: v, value: r.call.Args}}, nil
+	return []command{{do: invoke, to: v, value: r.call.Args, item: r.call.Item, items: r.call.Items}}, nil
 }
 
 // fused invokes node after node, until something else is to be done.
 func (r *run) fused(ctx context.Context, todo []command) ([]command, error) {
 	for len(todo) == 1 && todo[0].do == invoke {
-		v := todo[0].to
-		began := time.Now()
-		value, err := r.host.Invoke(ctx, Invocation{Node: v.node, Args: todo[0].value, Level: r.call.Level, Origin: r.origin})
+		c, began := todo[0], time.Now()
+		value, err := r.invoke(ctx, c)
 		if err != nil {
-			return nil, &NodeError{Node: v.node, Err: err}
+			return nil, &NodeError{Node: c.to.node, Err: err}
 		}
-		r.timings = append(r.timings, wire.NodeTiming{Node: v.node.Name, Worker: r.host.Worker(), Started: began, Took: time.Since(began)})
-		if todo, err = r.plan.finished(v, value, r.host.Hosts); err != nil {
+		if c.items > 0 {
+			if !r.call.Stored.IsZero() {
+				began = r.call.Stored // the last of all items tells of the node
+			}
+			todo, err = r.plan.finishedItem(c.to, c.item, c.items, value)
+		} else {
+			todo, err = r.plan.finished(c.to, value, r.host.Hosts)
+		}
+		r.timings = append(r.timings, wire.NodeTiming{Node: c.to.node.Name, Worker: r.host.Worker(), Started: began, Took: time.Since(began)})
+		if err != nil {
 			return nil, err
 		}
 	}
 	return todo, nil
+}
+
+// invoke runs a node here and now.
+func (r *run) invoke(ctx context.Context, c command) (wire.Value, error) {
+	in := Invocation{Node: c.to.node, Step: c.step(), Args: c.value, Level: r.call.Level, Origin: r.origin}
+	if in.Node.DAG != "" {
+		in.Await = r.contained(in.Step)
+		if err := r.begins(ctx, in.Node.DAG, in.Await, c.value); err != nil {
+			return wire.Value{}, err
+		}
+	}
+	return r.host.Invoke(ctx, in)
 }
 
 // finish ends the run with the value of its only sink, which this call ran. If
@@ -286,79 +324,116 @@ func (r *run) settle(ctx context.Context) error {
 	for _, t := range r.timings {
 		g.Go(func() error { return r.runs.Done(ctx, r.id, t) })
 	}
-	if r.call.Node == "" {
-		for name, in := range r.began() {
-			g.Go(func() error {
-				_, err := r.runs.PutInput(ctx, r.id, startNode, name, in)
-				return err
-			})
-		}
+	if r.call.Node == "" && len(r.plan.signals) == 0 {
+		g.Go(func() error { return r.keep(ctx, r.id, r.began()) })
 	}
 	return g.Wait()
 }
 
-// handOn carries out dispatches and deliveries.
-func (r *run) handOn(ctx context.Context, todo []command) (Outcome, error) {
+// keep stores what a run began with.
+func (r *run) keep(ctx context.Context, id wire.RunID, kept map[string]wire.Input) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for name, in := range kept {
+		g.Go(func() error {
+			_, err := r.runs.PutInput(ctx, id, startNode, name, in)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// handOn carries out dispatches and deliveries, and the end of the run if that is
+// what they come to.
+func (r *run) handOn(ctx context.Context, todo []command, past string) (Outcome, error) {
 	outcomes := make([]Outcome, len(todo))
-	past := r.host.Past()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxEffects)
 	for i, c := range todo {
 		g.Go(func() (err error) {
-			if c.do == dispatch {
+			switch c.do {
+			case dispatch:
 				return r.publish(ctx, c, past)
+			case deliver:
+				outcomes[i], err = r.deliver(ctx, c, past)
+			default:
+				outcomes[i], err = r.end(ctx, c, past)
 			}
-			outcomes[i], err = r.deliver(ctx, c, past)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return Outcome{}, err
 	}
-	// Only a sink delivers to $result, and it does nothing else.
-	return outcomes[0], nil
+	// Several may have come upon the end: it is the same.
+	for _, out := range outcomes {
+		if out.Done {
+			return out, nil
+		}
+	}
+	return Outcome{}, nil
 }
 
 // publish dispatches the call of a node.
 func (r *run) publish(ctx context.Context, c command, past string) error {
 	return r.dispatch.Dispatch(ctx, wire.Call{
-		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Node: c.to.node.Name,
-		Args: c.value, Reply: r.call.Reply, Level: r.call.Level, Past: past, Epoch: r.call.Epoch,
+		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Node: c.to.node.Name, Item: c.item, Items: c.items,
+		Args: c.value, Reply: r.call.Reply, Level: r.call.Level, Past: past, Epoch: r.call.Epoch, Depth: r.call.Depth,
+		Wait: c.to.node.Wait,
 	})
 }
 
-// deliver stores an input and, if all are there now, has the node run. Several
-// calls may find that they are: the dispatch is one all the same, and one of
-// them has the end of the run to itself.
+// deliver stores an input and does what follows from those that are there.
 func (r *run) deliver(ctx context.Context, c command, past string) (Outcome, error) {
-	node := c.to.node.Name
-	seq, err := r.runs.PutInput(ctx, r.id, node, c.from, wire.Input{Value: c.value, Past: past})
+	in := wire.Input{Value: c.value, Past: past, Skipped: c.skipped}
+	seq, err := r.runs.PutInput(ctx, r.id, c.join(), c.from, in)
 	if err != nil {
 		return Outcome{}, err
 	}
-	inputs, err := r.runs.Inputs(ctx, r.id, node, seq)
-	if err != nil {
-		return Outcome{}, err
-	}
-	todo, err := r.plan.gathered(c.to, inputs)
+	// Several calls may find that all inputs are there: the dispatch is one all the
+	// same, and one of them has the end of the run to itself.
+	todo, past, err := r.gather(ctx, c, seq)
 	if err != nil || len(todo) == 0 {
 		return Outcome{}, err
 	}
-	pasts := make([]string, 0, len(inputs))
-	for _, from := range c.to.feeds {
+	return r.handOn(ctx, todo, past)
+}
+
+// gather says what follows from the inputs of a node that are there, and what the
+// run has seen by then.
+func (r *run) gather(ctx context.Context, c command, fence uint64) (todo []command, past string, err error) {
+	inputs, err := r.runs.Inputs(ctx, r.id, c.join(), fence)
+	if err == nil && c.to.node.Signal != "" && r.call.Epoch > 0 {
+		err = r.addSignal(ctx, c.to, fence, inputs)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if c.items > 0 {
+		todo, err = r.plan.gatheredItems(c.to, c.items, inputs)
+	} else {
+		todo, err = r.plan.gathered(c.to, inputs)
+	}
+	if err != nil || len(todo) == 0 {
+		return nil, "", err
+	}
+	pasts, feeds := make([]string, 0, len(inputs)), c.to.feeds
+	if c.items > 0 {
+		feeds = slices.Sorted(maps.Keys(inputs))
+	}
+	for _, from := range feeds {
 		pasts = append(pasts, inputs[from].Past)
 	}
-	if past, err = r.pasts.Join(pasts); err != nil {
-		return Outcome{}, err
-	}
-	if todo[0].do == dispatch {
-		return Outcome{}, r.publish(ctx, todo[0], past)
-	}
-	// Sinks of two pools may have one sequence by chance, since each pool counts
-	// for itself. Then both end the run, with the same value.
+	past, err = r.pasts.Join(pasts)
+	return todo, past, err
+}
+
+// end ends a run at a node where several ways met. Sinks of two pools may have one
+// sequence by chance, since each pool counts for itself. Then both end the run,
+// with the same value.
+func (r *run) end(ctx context.Context, c command, past string) (Outcome, error) {
 	owner, err := r.runs.Claim(ctx, r.id, resultNode, r.call.Seq)
 	if err != nil || owner != r.call.Seq {
 		return Outcome{}, err
 	}
-	return r.outcome(ctx, todo[0].value, past)
+	return r.outcome(ctx, c.value, past)
 }

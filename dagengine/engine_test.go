@@ -91,6 +91,7 @@ func (r *recorder) Past() string                { return "" }
 
 func (r *recorder) Join([]string) (string, error) { return "", nil }
 func (r *recorder) Restarts(string) bool          { return false }
+func (r *recorder) Token(past string) string      { return past }
 
 // wantStory compares what was done with steps joined by "; ", whose effects,
 // joined by ", ", happen in any order.

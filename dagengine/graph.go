@@ -17,7 +17,8 @@ type Graph struct {
 	Edges []Edge
 }
 
-// A Node runs a function once in every run.
+// A Node runs a function once in every run, or once for each item of a list, or
+// another DAG.
 //
 // Its arguments come from its edges and its constants. Each names its place:
 // a decimal index makes the argument a JSON array, a name makes it an object,
@@ -29,6 +30,18 @@ type Node struct {
 	Input    string // of a source: the field it takes of the run's argument; empty means all of it
 	As       string // of a source: the place of what it takes, as an edge's Arg
 
+	// DAG runs this DAG instead of a function, as a run of its own.
+	DAG string
+	// Each runs the function, or DAG, once for each item of its argument, a list,
+	// all at once; the list of their results is the node's.
+	Each bool
+	// Wait has the node run no sooner than this long after its arguments are there.
+	Wait time.Duration
+	// Signal names one more argument, which comes from outside the run: see
+	// Engine.Signal. SignalAs is its place; empty means "signal".
+	Signal   string
+	SignalAs string
+
 	// With are constant arguments by place: a name, or a decimal index.
 	With map[string]json.RawMessage
 
@@ -38,9 +51,9 @@ type Node struct {
 	Backoff  time.Duration // before the second attempt
 }
 
-// FunctionName returns the function that the node runs.
+// FunctionName returns the function that the node runs; none if it runs a DAG.
 func (n *Node) FunctionName() string {
-	if n.Function != "" {
+	if n.Function != "" || n.DAG != "" {
 		return n.Function
 	}
 	return n.Name
@@ -54,4 +67,6 @@ type Edge struct {
 	// Arg is the place: empty for the whole argument (then it is the only one),
 	// a decimal index counted from 0, or a name.
 	Arg string
+	// When is the condition under which the edge carries anything; nil means always.
+	When *When
 }

@@ -79,8 +79,8 @@ func decodeYAML(data []byte) (graphDoc, error) {
 var plainly = strings.NewReplacer(
 	"unmarshal errors:\n  ", "", "\n  ", "; ",
 	"not found in type dagengine.graphDoc", "is unknown: a graph has name, about, level, nodes and edges",
-	"not found in type dagengine.nodeDoc", "is unknown: a node has name, function, input, as, with, timeout, attempts and backoff",
-	"not found in type dagengine.edgeDoc", "is unknown: an edge has from, to and arg",
+	"not found in type dagengine.nodeDoc", "is unknown: a node has name, function, dag, each, input, as, with, signal, signal_as, wait, timeout, attempts and backoff",
+	"not found in type dagengine.edgeDoc", "is unknown: an edge has from, to, arg and when",
 	"into dagengine.graphDoc", "into a graph", "into dagengine.nodeDoc", "into a node", "into dagengine.edgeDoc", "into an edge",
 	"into []dagengine.nodeDoc", "into a list of nodes", "into []dagengine.edgeDoc", "into a list of edges",
 	"into map[string]dagengine.constant", "into constants by place",
@@ -98,25 +98,38 @@ type graphDoc struct {
 type nodeDoc struct {
 	Name     string              `json:"name"               yaml:"name"`
 	Function string              `json:"function,omitempty" yaml:"function"`
+	DAG      string              `json:"dag,omitempty"      yaml:"dag"`
+	Each     bool                `json:"each,omitempty"     yaml:"each"`
 	Input    string              `json:"input,omitempty"    yaml:"input"`
 	As       string              `json:"as,omitempty"       yaml:"as"`
 	With     map[string]constant `json:"with,omitempty"     yaml:"with"`
+	Signal   string              `json:"signal,omitempty"   yaml:"signal"`
+	SignalAs string              `json:"signal_as,omitempty" yaml:"signal_as"`
+	Wait     duration            `json:"wait,omitempty"     yaml:"wait"`
 	Timeout  duration            `json:"timeout,omitempty"  yaml:"timeout"`
 	Attempts int                 `json:"attempts,omitempty" yaml:"attempts"`
 	Backoff  duration            `json:"backoff,omitempty"  yaml:"backoff"`
 }
 
 type edgeDoc struct {
-	From string `json:"from"          yaml:"from"`
-	To   string `json:"to"            yaml:"to"`
-	Arg  string `json:"arg,omitempty" yaml:"arg"`
+	From string   `json:"from"           yaml:"from"`
+	To   string   `json:"to"             yaml:"to"`
+	Arg  string   `json:"arg,omitempty"  yaml:"arg"`
+	When *whenDoc `json:"when,omitempty" yaml:"when"`
+}
+
+type whenDoc struct {
+	Field string          `json:"field,omitempty"`
+	Is    json.RawMessage `json:"is,omitempty"`
+	Not   json.RawMessage `json:"not,omitempty"`
 }
 
 func (d *graphDoc) graph() *Graph {
 	g := &Graph{Name: d.Name, About: d.About, Level: d.Level}
 	for _, n := range d.Nodes {
 		node := Node{
-			Name: n.Name, Function: n.Function, Input: n.Input, As: n.As,
+			Name: n.Name, Function: n.Function, DAG: n.DAG, Each: n.Each, Input: n.Input, As: n.As,
+			Signal: n.Signal, SignalAs: n.SignalAs, Wait: time.Duration(n.Wait),
 			Timeout: time.Duration(n.Timeout), Attempts: n.Attempts, Backoff: time.Duration(n.Backoff),
 		}
 		for place, c := range n.With {
@@ -131,7 +144,7 @@ func (d *graphDoc) graph() *Graph {
 		g.Nodes = append(g.Nodes, node)
 	}
 	for _, e := range d.Edges {
-		g.Edges = append(g.Edges, Edge(e))
+		g.Edges = append(g.Edges, Edge{From: e.From, To: e.To, Arg: e.Arg, When: (*When)(e.When)})
 	}
 	return g
 }
@@ -140,7 +153,8 @@ func docOf(g *Graph) graphDoc {
 	d := graphDoc{Name: g.Name, About: g.About, Level: g.Level, Nodes: make([]nodeDoc, len(g.Nodes))}
 	for i, n := range g.Nodes {
 		d.Nodes[i] = nodeDoc{
-			Name: n.Name, Function: n.Function, Input: n.Input, As: n.As,
+			Name: n.Name, Function: n.Function, DAG: n.DAG, Each: n.Each, Input: n.Input, As: n.As,
+			Signal: n.Signal, SignalAs: n.SignalAs, Wait: duration(n.Wait),
 			Timeout: duration(n.Timeout), Attempts: n.Attempts, Backoff: duration(n.Backoff),
 		}
 		for place, raw := range n.With {
@@ -151,7 +165,7 @@ func docOf(g *Graph) graphDoc {
 		}
 	}
 	for _, e := range g.Edges {
-		d.Edges = append(d.Edges, edgeDoc(e))
+		d.Edges = append(d.Edges, edgeDoc{From: e.From, To: e.To, Arg: e.Arg, When: (*whenDoc)(e.When)})
 	}
 	return d
 }
@@ -171,6 +185,39 @@ func (c *constant) UnmarshalYAML(n *yaml.Node) error {
 	}
 	c.RawMessage = raw
 	return nil
+}
+
+// UnmarshalYAML reads a condition field by field: YAML's reader would take a null
+// that was written for one that wasn't.
+func (w *whenDoc) UnmarshalYAML(n *yaml.Node) error {
+	var fields map[string]yaml.Node
+	if err := n.Decode(&fields); err != nil {
+		return fmt.Errorf("line %d: a condition looks like {field: ok, is: true}", n.Line)
+	}
+	for name, v := range fields {
+		var err error
+		switch name {
+		case "field":
+			err = v.Decode(&w.Field)
+		case "is":
+			w.Is, err = rawOf(&v)
+		case "not":
+			w.Not, err = rawOf(&v)
+		default:
+			err = fmt.Errorf("line %d: field %s is unknown: a condition has field, is and not", v.Line, name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rawOf returns a value of YAML as JSON.
+func rawOf(n *yaml.Node) (json.RawMessage, error) {
+	var c constant
+	err := c.UnmarshalYAML(n)
+	return c.RawMessage, err
 }
 
 // duration is written as Go writes it.

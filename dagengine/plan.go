@@ -16,6 +16,8 @@ import (
 const (
 	startNode  = "$start"  // its result is the run's argument
 	resultNode = "$result" // its argument is the run's result
+	// signalNode stands where an input is from outside the run.
+	signalNode = "$signal"
 )
 
 // A Plan is a sound graph made ready to run. It never changes, and may be used
@@ -27,6 +29,7 @@ type Plan struct {
 	vertices map[string]*vertex // by node's name
 	start    *vertex
 	result   *vertex
+	signals  []*vertex // the nodes that await one
 }
 
 // vertex is a node among its neighbours.
@@ -85,6 +88,16 @@ func (p *Plan) Successors(node string) []string {
 	return slices.DeleteFunc(next, func(name string) bool { return name == resultNode })
 }
 
+// Signals returns the names of the signals that its runs await, in order.
+func (p *Plan) Signals() []string {
+	list := make([]string, len(p.signals))
+	for i, v := range p.signals {
+		list[i] = v.node.Signal
+	}
+	slices.Sort(list)
+	return list
+}
+
 func names(list []*vertex) []string {
 	out := make([]string, len(list))
 	for i, v := range list {
@@ -139,6 +152,10 @@ func (p *Plan) connect() {
 	for _, name := range append(order, resultNode) {
 		v := p.vertices[name]
 		for _, from := range v.feeds {
+			if from == signalNode {
+				p.signals = append(p.signals, v)
+				continue
+			}
 			p.vertices[from].next = append(p.vertices[from].next, v)
 		}
 		if v != p.result {

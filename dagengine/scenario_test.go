@@ -22,7 +22,9 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 //	hosts f g                 the functions that the worker hosts from here on
 //	started ARGS              the run has begun
 //	finished NODE VALUE       a node has run
-//	gathered NODE FROM=VALUE… these inputs of a node are there, one a line below
+//	gathered NODE FROM=VALUE… these inputs of a node are there, one a line below; FROM alone was skipped
+//	item NODE I/N VALUE       one of N items of a node with each has run
+//	items NODE N I=VALUE…     these results of them are there, one a line below
 //
 // A value is JSON; <type> stands for a value of that content type.
 func TestScenarios(t *testing.T) {
@@ -100,15 +102,33 @@ func (s *scenario) do(t *testing.T, directive string, input []string) string {
 		node, result, _ := strings.Cut(rest, " ")
 		return show(s.plan.finished(s.vertex(t, node), value(result), hosts))
 	case "gathered":
-		inputs := make(map[string]wire.Input)
-		for _, line := range input {
-			from, v, _ := strings.Cut(strings.TrimSpace(line), "=")
-			inputs[from] = wire.Input{Value: value(v)}
+		return show(s.plan.gathered(s.vertex(t, rest), inputsOf(input)))
+	case "item":
+		var node, result string
+		var i, n int
+		if _, err := fmt.Sscanf(rest, "%s %d/%d %s", &node, &i, &n, &result); err != nil {
+			t.Fatalf("%q: %v", directive, err)
 		}
-		return show(s.plan.gathered(s.vertex(t, rest), inputs))
+		return show(s.plan.finishedItem(s.vertex(t, node), i, n, value(result)))
+	case "items":
+		var node string
+		var n int
+		if _, err := fmt.Sscanf(rest, "%s %d", &node, &n); err != nil {
+			t.Fatalf("%q: %v", directive, err)
+		}
+		return show(s.plan.gatheredItems(s.vertex(t, node), n, inputsOf(input)))
 	}
 	t.Fatalf("unknown directive %q", directive)
 	return ""
+}
+
+func inputsOf(lines []string) map[string]wire.Input {
+	inputs := make(map[string]wire.Input)
+	for _, line := range lines {
+		from, v, brought := strings.Cut(strings.TrimSpace(line), "=")
+		inputs[from] = wire.Input{Value: value(v), Skipped: !brought}
+	}
+	return inputs
 }
 
 func (s *scenario) graph(text string) string {

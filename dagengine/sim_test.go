@@ -9,15 +9,16 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // evaluate is every function of the simulation: a digest of its name and of
-// what its argument means.
+// what its argument means, and a coin for the conditions.
 func evaluate(function string, args []byte) []byte {
 	sum := sha256.Sum256([]byte(function + meaning(args)))
-	return fmt.Appendf(nil, `{"%s":"%x"}`, function, sum[:6])
+	return fmt.Appendf(nil, `{"%s":"%x","coin":%d}`, function, sum[:6], sum[6]%2)
 }
 
 // meaning returns JSON in its one form.
@@ -39,20 +40,56 @@ func meaning(text []byte) string {
 // direct evaluates a graph by recursion, straight from its definition. It
 // shares no code with the engine.
 type direct struct {
-	g    *Graph
-	args json.RawMessage
-	memo map[string]json.RawMessage
+	g     *Graph
+	run   wire.RunID
+	args  json.RawMessage
+	known map[string]*Graph // for the DAGs that it contains
+	memo  map[string]json.RawMessage
 }
 
+func newDirect(g *Graph, run wire.RunID, args json.RawMessage, known map[string]*Graph) *direct {
+	return &direct{g: g, run: run, args: args, known: known, memo: map[string]json.RawMessage{}}
+}
+
+// signal is what everybody sends.
+func signal(run wire.RunID, name string) json.RawMessage {
+	return fmt.Appendf(nil, `"%s of %s"`, name, run)
+}
+
+// carries says whether an edge carries anything of a result; nil is one that was skipped.
+func carries(e Edge, result json.RawMessage) bool {
+	if result == nil || e.When == nil {
+		return result != nil
+	}
+	var fields map[string]json.RawMessage
+	at := "null"
+	if json.Unmarshal(result, &fields) == nil && fields[e.When.Field] != nil {
+		at = meaning(fields[e.When.Field])
+	}
+	if e.When.Is != nil {
+		return at == meaning(e.When.Is)
+	}
+	return at != meaning(e.When.Not)
+}
+
+// argument returns what a node is given; nil if it is skipped.
 func (d *direct) argument(n *Node) json.RawMessage {
-	places := map[string]json.RawMessage{}
+	places, lacks := map[string]json.RawMessage{}, map[string]bool{}
 	maps.Copy(places, n.With)
-	source := true
+	source, skipped := true, true
 	for _, e := range d.g.Edges {
-		if e.To == n.Name {
-			places[e.Arg] = d.node(e.From)
-			source = false
+		if e.To != n.Name {
+			continue
 		}
+		source = false
+		if v := d.node(e.From); carries(e, v) {
+			places[e.Arg], skipped = v, false
+		} else {
+			places[e.Arg], lacks[e.Arg] = json.RawMessage("null"), true
+		}
+	}
+	if skipped && !source {
+		return nil
 	}
 	if source {
 		in := d.args
@@ -63,6 +100,9 @@ func (d *direct) argument(n *Node) json.RawMessage {
 			}
 		}
 		places[n.As] = in
+	}
+	if n.Signal != "" {
+		places[n.SignalAs] = signal(d.run, n.Signal)
 	}
 	if all, ok := places[""]; ok {
 		return all
@@ -76,43 +116,92 @@ func (d *direct) argument(n *Node) json.RawMessage {
 		}
 		out, _ = json.Marshal(list)
 	} else {
+		maps.DeleteFunc(places, func(place string, _ json.RawMessage) bool { return lacks[place] })
 		out, _ = json.Marshal(places)
 	}
 	return out
 }
 
+// steps returns the arguments of a node's executions by their names; none if it is skipped.
+func (d *direct) steps(n *Node) map[string]json.RawMessage {
+	args := d.argument(n)
+	if args == nil || !n.Each {
+		return map[string]json.RawMessage{n.Name: args}
+	}
+	var items []json.RawMessage
+	_ = json.Unmarshal(args, &items)
+	steps := map[string]json.RawMessage{}
+	for i, item := range items {
+		steps[fmt.Sprint(n.Name, ".", i)] = item
+	}
+	return steps
+}
+
+// inside returns the run of the DAG that a step of a node runs.
+func (d *direct) inside(n *Node, step string, args json.RawMessage) *direct {
+	return newDirect(d.known[n.DAG], d.run+wire.RunID("/"+step+"=dag"), args, d.known)
+}
+
+// node returns the result of a node; nil if it is skipped.
 func (d *direct) node(name string) json.RawMessage {
 	if v, ok := d.memo[name]; ok {
 		return v
 	}
 	i := slices.IndexFunc(d.g.Nodes, func(n Node) bool { return n.Name == name })
 	n := &d.g.Nodes[i]
-	v := json.RawMessage(evaluate(n.FunctionName(), d.argument(n)))
+	results := map[string]json.RawMessage{}
+	for step, args := range d.steps(n) {
+		switch {
+		case args == nil:
+		case n.DAG != "":
+			results[step] = d.inside(n, step, args).result()
+		default:
+			results[step] = evaluate(n.FunctionName(), args)
+		}
+	}
+	v := results[name]
+	if n.Each && len(results) > 0 {
+		list := make([]json.RawMessage, len(results))
+		for i := range list {
+			list[i] = results[fmt.Sprint(name, ".", i)]
+		}
+		v, _ = json.Marshal(list)
+	}
 	d.memo[name] = v
 	return v
 }
 
 func (d *direct) result() []byte {
-	sinks := map[string]json.RawMessage{}
+	sinks, all := map[string]json.RawMessage{}, 0
 	for _, n := range d.g.Nodes {
 		if !slices.ContainsFunc(d.g.Edges, func(e Edge) bool { return e.From == n.Name }) {
-			sinks[n.Name] = d.node(n.Name)
+			all++
+			if v := d.node(n.Name); v != nil {
+				sinks[n.Name] = v
+			}
 		}
 	}
-	if len(sinks) == 1 {
+	if all == 1 {
 		for _, v := range sinks {
 			return v
 		}
+		return []byte("null")
 	}
 	out, _ := json.Marshal(sinks)
 	return out
 }
 
 // randomGraph returns a sound graph of up to 30 nodes: chains, fans, joins by
-// index and by name, constants, several sources and sinks.
-func randomGraph(rng *rand.Rand, name string) *Graph {
+// index and by name, constants, several sources and sinks, conditions, maps, timers,
+// and nodes that run one of the DAGs inside. One that isn't inside itself takes
+// fields of its argument and awaits signals.
+func randomGraph(rng *rand.Rand, name string, inside ...string) *Graph {
 	g := &Graph{Name: name}
+	outer := name[0] == 'g'
 	size := 1 + rng.IntN(30)
+	if !outer {
+		size = 1 + rng.IntN(4)
+	}
 	reach := 1 + rng.IntN(6) // short makes chains, long makes fans
 	for i := range size {
 		n := Node{Name: fmt.Sprint("n", i), Function: fmt.Sprint("f", rng.IntN(6))}
@@ -124,6 +213,10 @@ func randomGraph(rng *rand.Rand, name string) *Graph {
 		}
 		constants := max(0, rng.IntN(6)-3)
 		slots := max(1, len(from)) + constants
+		if outer && rng.IntN(12) == 0 {
+			n.Signal = fmt.Sprint("s", i)
+			slots++
+		}
 		places := make([]string, slots)
 		switch style := rng.IntN(3); {
 		case slots == 1 && style > 0: // the whole argument
@@ -135,21 +228,39 @@ func randomGraph(rng *rand.Rand, name string) *Graph {
 			for j, at := range rng.Perm(slots) {
 				places[j] = strconv.Itoa(at)
 			}
+			n.Each = rng.IntN(3) == 0
 		}
 		if len(from) == 0 {
 			n.As = places[0]
-			if rng.IntN(2) == 0 {
+			if outer && rng.IntN(2) == 0 {
 				n.Input = []string{"x", "y"}[rng.IntN(2)]
 			}
 		}
 		for j, f := range from {
-			g.Edges = append(g.Edges, Edge{From: f, To: n.Name, Arg: places[j]})
+			e := Edge{From: f, To: n.Name, Arg: places[j]}
+			switch rng.IntN(8) {
+			case 0:
+				e.When = &When{Field: "coin", Is: json.RawMessage("1")}
+			case 1:
+				e.When = &When{Field: "coin", Not: json.RawMessage("1.0")}
+			}
+			g.Edges = append(g.Edges, e)
+		}
+		if n.Signal != "" {
+			slots--
+			n.SignalAs = places[slots]
 		}
 		for j := range constants {
 			if n.With == nil {
 				n.With = map[string]json.RawMessage{}
 			}
 			n.With[places[slots-1-j]] = json.RawMessage(strconv.Itoa(rng.IntN(100)))
+		}
+		if rng.IntN(8) == 0 {
+			n.Wait = time.Second
+		}
+		if len(inside) > 0 && rng.IntN(8) == 0 {
+			n.Function, n.DAG = "", inside[rng.IntN(len(inside))]
 		}
 		g.Nodes = append(g.Nodes, n)
 	}
@@ -166,13 +277,20 @@ func TestRunsComeToTheRightEnd(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		pools := []string{"p0", "p1", "p2"}[:1+rng.IntN(3)]
 		w := newWorld(seed, []uint64{0, 3, 8, 20}[rng.IntN(4)], pools...)
+		known := map[string]*Graph{"inside": randomGraph(rng, "inside")}
+		known["between"] = randomGraph(rng, "between", "inside")
+		w.apply(t, known["inside"])
+		w.apply(t, known["between"])
 		want := map[wire.RunID]*direct{}
 		for i := range 1 + rng.IntN(4) {
-			g := randomGraph(rng, fmt.Sprint("g", i))
-			w.apply(t, g)
+			g := randomGraph(rng, fmt.Sprint("g", i), "inside", "between")
+			p := w.apply(t, g)
 			run := wire.RunID(fmt.Sprint("r", i))
 			args := fmt.Appendf(nil, `{"x":%d,"y":[%d]}`, rng.IntN(100), rng.IntN(100))
-			want[run] = &direct{g: g, args: args, memo: map[string]json.RawMessage{}}
+			want[run] = newDirect(g, run, args, known)
+			for _, name := range p.Signals() {
+				w.signal(run, name)
+			}
 			w.start(run, g.Name, wire.Value{Body: args})
 		}
 		w.work(t, 2)
@@ -193,17 +311,30 @@ func check(t *testing.T, w *world, run wire.RunID, d *direct) {
 	var nodes []string
 	for i := range d.g.Nodes {
 		n := &d.g.Nodes[i]
-		nodes = append(nodes, n.Name)
-		calls := w.ran[string(run)+"/"+n.Name]
-		if len(calls) != 1 {
-			t.Errorf("run %s: %d calls ran node %s, want one", run, len(calls), n.Name)
-		}
-		want := meaning(d.argument(n))
-		for _, times := range calls {
-			for _, got := range times {
-				if meaning(got.Body) != want {
-					t.Errorf("run %s: node %s was given %s, want %s", run, n.Name, got.Body, want)
+		for step, args := range d.steps(n) {
+			calls := w.ran[string(run)+"/"+step]
+			if args == nil {
+				if len(calls) > 0 {
+					t.Errorf("run %s: node %s ran, want it skipped", run, step)
 				}
+				continue
+			}
+			if !slices.Contains(nodes, n.Name) {
+				nodes = append(nodes, n.Name)
+			}
+			if len(calls) != 1 {
+				t.Errorf("run %s: %d calls ran node %s, want one", run, len(calls), step)
+			}
+			for _, times := range calls {
+				for _, got := range times {
+					if got, want := meaning(got.Body), meaning(args); got != want {
+						t.Errorf("run %s: node %s was given %s, want %s", run, step, got, want)
+					}
+				}
+			}
+			if n.DAG != "" {
+				inside := d.inside(n, step, args)
+				check(t, w, inside.run, inside)
 			}
 		}
 	}

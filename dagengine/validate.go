@@ -60,6 +60,9 @@ func (g *Graph) CheckFunctions(known []string) error {
 	var p problems
 	for i := range g.Nodes {
 		n := &g.Nodes[i]
+		if n.DAG != "" {
+			continue
+		}
 		if function, _, _ := wire.SplitID(n.FunctionName()); !slices.Contains(known, function) {
 			p.add(n.Name, "there is no function %q%s", function, p.didYouMean(function, known))
 		}
@@ -114,6 +117,7 @@ func (p *problems) nodes(g *Graph) {
 			p.add(n.Name, "two nodes have this name")
 		}
 		seen[n.Name] = true
+		p.features(g, n)
 		if n.Timeout < 0 || n.Backoff < 0 {
 			p.add(n.Name, "timeout and backoff can't be negative")
 		}
@@ -131,6 +135,39 @@ func (p *problems) nodes(g *Graph) {
 	}
 }
 
+// features checks what else a node may be than a function's.
+func (p *problems) features(g *Graph, n *Node) {
+	if n.DAG != "" {
+		p.name("DAG", n.DAG)
+	}
+	if n.DAG != "" && n.Function != "" {
+		p.add(n.Name, "it runs a function or a DAG, not both")
+	}
+	if n.DAG != "" && n.DAG == g.Name {
+		p.add(n.Name, "the DAG contains itself")
+	}
+	if n.Wait < 0 {
+		p.add(n.Name, "wait can't be negative")
+	}
+	if n.Signal == "" {
+		if n.SignalAs != "" {
+			p.add(n.Name, "signal_as is for the value of a signal, and it has none")
+		}
+		return
+	}
+	p.name("signal", n.Signal)
+	for i := range g.Nodes {
+		other := &g.Nodes[i]
+		if other == n {
+			break // an earlier one has said so
+		}
+		if other.Signal == n.Signal {
+			p.add(n.Name, "node %s awaits signal %q already: give one of them another name", other.Name, n.Signal)
+			break
+		}
+	}
+}
+
 // edges checks the edges and returns those that lead from node to node.
 func (p *problems) edges(g *Graph) []Edge {
 	names := make([]string, len(g.Nodes))
@@ -141,18 +178,24 @@ func (p *problems) edges(g *Graph) []Edge {
 	sound := make([]Edge, 0, len(g.Edges))
 	seen := make(map[Edge]bool, len(g.Edges))
 	for _, e := range g.Edges {
+		if e.When != nil {
+			if problem := e.When.problem(); problem != "" {
+				p.add(e.From+" -> "+e.To, "%s", problem)
+			}
+		}
+		same := Edge{From: e.From, To: e.To, Arg: e.Arg}
 		for _, end := range []string{e.From, e.To} {
 			if !known[end] {
 				p.add(e.From+" -> "+e.To, "there is no node %q%s", end, p.didYouMean(end, names))
 			}
 		}
 		switch {
-		case seen[e]:
+		case seen[same]:
 			p.add(e.From+" -> "+e.To, "the edge is there twice")
 		case known[e.From] && known[e.To]:
 			sound = append(sound, e)
 		}
-		seen[e] = true
+		seen[same] = true
 	}
 	return sound
 }
@@ -172,6 +215,9 @@ func (p *problems) arguments(g *Graph, edges []Edge) {
 			continue
 		}
 		p.places(n.Name, slots)
+		if _, shape := arranged(slots); n.Each && shape == object {
+			p.add(n.Name, "each is for a list, and its argument is an object: have its places be indices, or none")
+		}
 	}
 }
 

@@ -109,11 +109,19 @@ func (w *world) effect(key string, do func()) error {
 
 func (w *world) PutInput(_ context.Context, run wire.RunID, node, from string, v wire.Input) (seq uint64, err error) {
 	key := string(run) + "/" + node
+	conflict := false
 	err = w.effect("put "+key+" "+from, func() {
+		of := func(in input) bool { return in.from == from }
+		if conflict = v.Once && slices.ContainsFunc(w.inputs[key], of); conflict {
+			return
+		}
 		w.seq++
 		seq = w.seq
 		w.inputs[key] = append(w.inputs[key], input{seq, from, v})
 	})
+	if conflict && err == nil {
+		err = &wire.Error{Kind: wire.KindConflict}
+	}
 	return seq, err
 }
 
@@ -162,7 +170,7 @@ func (w *world) Timings(_ context.Context, run wire.RunID) (list []wire.NodeTimi
 }
 
 func (w *world) Dispatch(_ context.Context, call wire.Call) error {
-	key := string(call.Run) + "/" + call.Node
+	key := string(call.Run) + "/" + call.Step()
 	return w.effect("dispatch "+key, func() {
 		if w.stored[key] && !w.happensLocked("window lapsed", key, 1) {
 			return
@@ -183,9 +191,17 @@ func (w *world) enqueueLocked(call wire.Call) {
 	} else if call.DAG != "" {
 		plan = w.plans[call.DAG]
 	}
-	pool := w.poolOf(plan.vertices[node].node.FunctionName())
+	pool := w.poolOfNode(plan.vertices[node].node)
 	w.waiting[pool] = append(w.waiting[pool], call)
 	w.changed.Broadcast()
+}
+
+// poolOfNode is that of its function, or of the first of its DAG.
+func (w *world) poolOfNode(n *Node) string {
+	for n.DAG != "" {
+		n = w.plans[n.DAG].Order()[0]
+	}
+	return w.poolOf(n.FunctionName())
 }
 
 func (w *world) Latest(_ context.Context, dag string) (*Plan, error) {
@@ -202,6 +218,15 @@ func (w *world) start(run wire.RunID, dag string, args wire.Value) {
 	defer w.mu.Unlock()
 	w.seq++
 	w.enqueueLocked(wire.Call{Run: run, Name: dag, Args: args, Seq: w.seq, Attempt: 1, Reply: "inbox", Level: "lww"})
+}
+
+// sending is the name of what is no call, but somebody who sends a signal.
+const sending = "$sending"
+
+// signal has somebody send a signal until it is there.
+func (w *world) signal(run wire.RunID, name string) {
+	call := wire.Call{Run: run, Name: sending, Node: name, Args: wire.Value{Body: signal(run, name)}}
+	w.waiting[w.pools[0]] = append(w.waiting[w.pools[0]], call)
 }
 
 // work runs so many workers for each pool until no call is left.
@@ -239,6 +264,21 @@ func (w *world) takeOne(ctx context.Context, engine *Engine, pool, name string) 
 	call := list[i]
 	w.waiting[pool] = slices.Delete(list, i, i+1)
 	w.busy++
+	if call.Name == sending {
+		w.mu.Unlock()
+		err := engine.Signal(ctx, call.Run, call.Node, call.Args)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		defer w.changed.Broadcast()
+		w.busy--
+		switch {
+		case errors.Is(err, errFault), errors.Is(err, ErrNotBegun):
+			w.waiting[pool] = append(w.waiting[pool], call)
+		case err != nil && wire.KindOf(err) != wire.KindConflict:
+			w.failed = append(w.failed, err)
+		}
+		return true
+	}
 	if w.happensLocked("handed out twice", fmt.Sprint(call.Run, call.Node, call.Seq), 2) {
 		again := call
 		again.Attempt++
@@ -296,13 +336,17 @@ func (h *simHost) Past() string               { return "" }
 
 func (w *world) Join([]string) (string, error) { return "", nil }
 func (w *world) Restarts(string) bool          { return false }
+func (w *world) Token(past string) string      { return past }
 
 func (h *simHost) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
 	n, args := in.Node, in.Args
-	if !h.Hosts(n.FunctionName()) {
+	if h.poolOfNode(n) != h.pool {
 		return wire.Value{}, fmt.Errorf("%s was asked to run %s", h.name, n.FunctionName())
 	}
-	key := string(h.call.Run) + "/" + n.Name
+	key := string(h.call.Run) + "/" + in.Step
+	if in.Await != "" {
+		return h.await(in, key)
+	}
 	err := h.effect("invoke "+key, func() {
 		if h.ran[key] == nil {
 			h.ran[key] = map[uint64][]wire.Value{}
@@ -310,6 +354,18 @@ func (h *simHost) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
 		h.ran[key][h.call.Seq] = append(h.ran[key][h.call.Seq], args)
 	})
 	return wire.Value{Body: evaluate(n.FunctionName(), args.Body)}, err
+}
+
+// await hands the call back until the run is there: a worker that waits keeps none
+// from running.
+func (h *simHost) await(in Invocation, key string) (value wire.Value, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, out := range h.results[in.Await] {
+		h.ran[key] = map[uint64][]wire.Value{h.call.Seq: {in.Args}}
+		return out.Value, nil
+	}
+	return value, errFault
 }
 
 func (h *simHost) Flush(context.Context) error {

@@ -46,7 +46,7 @@ func (h hostOf) Hosts(function string) bool {
 func (h hostOf) Invoke(ctx context.Context, in dagengine.Invocation) (wire.Value, error) {
 	n := in.Node
 	return h.Host.Invoke(ctx, workers.Step{
-		Node: n.Name, Function: n.FunctionName(), Level: in.Level, Origin: in.Origin,
+		Node: in.Step, Await: in.Await, Function: n.FunctionName(), Level: in.Level, Origin: in.Origin,
 		Limits: wire.Limits{Timeout: n.Timeout, Attempts: n.Attempts, Backoff: n.Backoff},
 	}, in.Args)
 }
@@ -57,6 +57,10 @@ type pasts struct{}
 func (pasts) Join(all []string) (string, error) { return consistency.Join(all) }
 
 func (pasts) Restarts(level string) bool { return consistency.Level(level).Restarts() }
+
+// Token lets a run see what the one that contains it has seen and written, and has
+// it tell what it sees itself.
+func (pasts) Token(past string) string { return consistency.Contained(past) }
 
 // plans compiles the DAGs of the catalogue, each version once.
 type plans struct {
@@ -121,6 +125,51 @@ func (p *plans) compile(rec broker.DAGRecord) (*dagengine.Plan, error) {
 	}
 	p.compiled[id] = plan
 	return plan, nil
+}
+
+// Signal brings a value from outside a run to the node that awaits it. A run that
+// hasn't begun yet is waited for, until ctx ends.
+func Signal(ctx context.Context, b *broker.Broker, run wire.RunID, name string, value wire.Value) error {
+	engine := dagengine.NewEngine(b, b, &plans{catalogue: b.NewCatalogue(), b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
+	info, err := b.RunState(ctx, run)
+	for wait := 5 * time.Millisecond; err == nil; wait = min(2*wait, time.Second) {
+		if info.Status != wire.StatusPending && info.Status != wire.StatusRunning {
+			return &wire.Error{Op: "signal", Name: string(run), Kind: wire.KindConflict, Msg: "the run has ended already: " + string(info.Status)}
+		}
+		if err = engine.Signal(ctx, run, name, value); !errors.Is(err, dagengine.ErrNotBegun) {
+			return err
+		}
+		if err := awaits(ctx, b, info.Name, name); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return &wire.Error{Op: "signal", Name: string(run), Kind: wire.KindTimeout, Msg: "the run hasn't begun yet", Err: context.Cause(ctx)}
+		case <-time.After(wait):
+			info, err = b.RunState(ctx, run)
+		}
+	}
+	return err
+}
+
+// awaits says whether the newest version of a DAG awaits a signal.
+func awaits(ctx context.Context, b *broker.Broker, dag, signal string) error {
+	rec, err := b.DAG(ctx, dag)
+	if wire.KindOf(err) == wire.KindUnknown {
+		return &wire.Error{Op: "signal", Name: signal, Kind: wire.KindUnknown, Msg: dag + " is no DAG: it awaits no signals"}
+	}
+	if err != nil {
+		return err
+	}
+	graph, err := dagengine.Parse(rec.Spec)
+	if err != nil {
+		return err
+	}
+	plan, err := dagengine.Compile(graph)
+	if err != nil {
+		return err
+	}
+	return plan.Awaits(signal)
 }
 
 // events publishes what happens to calls.

@@ -22,7 +22,7 @@ type NodeConfig struct {
 	Log *logrus.Entry
 }
 
-// A Node is a running platform: server (or connection), gateway and janitor.
+// A Node is a running platform: server (or connection), gateway, janitor and timers.
 // Workers join it with RunWorker, in this process or elsewhere.
 type Node struct {
 	server *broker.Server // nil when the server is elsewhere
@@ -72,6 +72,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	gateway := b.NewGateway(catalogue)
 	n.start(running, gateway.Run)
 	n.start(running, b.NewJanitor(broker.JanitorConfig{}).Run)
+	n.start(running, b.NewTimers().Run)
 	select {
 	case <-gateway.Ready():
 		return n, nil

@@ -117,6 +117,9 @@ func (j *job) Worker() string { return j.w.cfg.ID }
 
 // Invoke runs one function in this job's slot, within its time-out.
 func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Value, error) {
+	if step.Await != "" {
+		return j.contained(ctx, step)
+	}
 	h := j.w.hosted(step.Function)
 	if h == nil {
 		return wire.Value{}, NotHosted(step.Function, nil)
@@ -294,31 +297,6 @@ func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
 		err = &wire.Error{Op: "resolve", Name: ref.Key, Kind: wire.KindUnknown, Msg: "no such key: the argument refers to it"}
 	}
 	return v, err
-}
-
-// future waits for another run's result without keeping a slot from a call
-// that could run. Then it waits for one of as many places as there are slots, so
-// that no more than twice as many functions run as the worker has slots.
-func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
-	release := j.release
-	j.release = func() {}
-	release()
-	ctx, cancel := context.WithTimeout(ctx, j.limits.Timeout)
-	defer cancel()
-	r, err := j.w.values.Await(ctx, run)
-	switch {
-	case err != nil:
-		return wire.Value{}, err
-	case r.Status != wire.StatusOK:
-		return wire.Value{}, &wire.Error{Op: "resolve", Name: string(run), Kind: wire.KindPermanent, Msg: "the run that the argument waits for ended " + string(r.Status), Err: r.Err}
-	}
-	select {
-	case j.w.back <- struct{}{}:
-		j.release = func() { <-j.w.back }
-		return r.Value, nil
-	case <-ctx.Done():
-		return wire.Value{}, &wire.Error{Op: "run", Name: j.call.Name, Kind: wire.KindUnavailable, Msg: "every slot of the worker is taken", Err: context.Cause(ctx)}
-	}
 }
 
 func (j *job) limitsOf(name string) wire.Limits {

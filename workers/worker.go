@@ -71,6 +71,8 @@ type Values interface {
 	Past(ctx context.Context, text string) (string, error)
 	// Ended says whether the run is known to have ended.
 	Ended(ctx context.Context, run wire.RunID) bool
+	// Cancel ends a run.
+	Cancel(ctx context.Context, run wire.RunID) error
 }
 
 // Graphs runs calls of DAGs and of their nodes.
@@ -94,12 +96,14 @@ type Host interface {
 
 // A Step is one execution of a function within a call.
 type Step struct {
-	Node     string // of a DAG; empty for a function called by itself
+	Node     string // of a DAG, or an item of one; empty for a function called by itself
 	Function string
 	Limits   wire.Limits // fields over 0 override the function's
 	Level    string      // of consistency; empty is the function's
 	// Origin is the sequence of the call under which it counts; 0 is the call in hand.
 	Origin uint64
+	// Await, instead of a Function, is a run whose result is the step's.
+	Await wire.RunID
 }
 
 // An Outcome is what became of a DAG's call.
@@ -328,6 +332,13 @@ func (w *Worker) settled(j *job) {
 	defer w.mu.Unlock()
 	delete(w.jobs, j)
 	w.endLocked()
+}
+
+// stopping says whether the worker takes no more calls.
+func (w *Worker) stopping() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.draining
 }
 
 func (w *Worker) drain() {

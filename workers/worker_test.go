@@ -78,6 +78,8 @@ func (v values) Unpack(_ context.Context, val wire.Value) (wire.Value, error) { 
 
 func (v values) Ended(_ context.Context, run wire.RunID) bool { _, ok := v[run]; return ok }
 
+func (v values) Cancel(context.Context, wire.RunID) error { return nil }
+
 func (v values) Past(_ context.Context, text string) (string, error) { return text, nil }
 
 func (v values) Await(ctx context.Context, run wire.RunID) (wire.Result, error) {

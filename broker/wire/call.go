@@ -21,6 +21,14 @@ type Call struct {
 	Level string // consistency level asked for; empty means the default
 	Past  string // what the run has seen so far, or its caller before: see consistency.Past
 	Epoch int    // how often the run has begun again
+	Depth int    // in how many runs of other DAGs the run is contained
+
+	// Of a call that is one of many for a node: which item of the list, counted
+	// from 0, and how many there are. Items is 0 otherwise.
+	Item  int
+	Items int
+	// Wait is how long after it is stored the call is handed out.
+	Wait time.Duration
 
 	// Of a delivery: where the call is stored and how often it was handed out.
 	Stream  string
@@ -36,6 +44,14 @@ func (c *Call) RunState() RunID {
 		return c.Run
 	}
 	return c.Run + "/again" + RunID(strconv.Itoa(c.Epoch))
+}
+
+// Step names what the call runs of its DAG: the node, or an item of it.
+func (c *Call) Step() string {
+	if c.Items == 0 {
+		return c.Node
+	}
+	return c.Node + "." + strconv.Itoa(c.Item)
 }
 
 // Status is how a run stands.
@@ -71,6 +87,10 @@ type Result struct {
 type Input struct {
 	Value
 	Past string // what the run had seen by then
+	// Skipped says that nothing comes of it, now or later.
+	Skipped bool
+	// Once has its storing refused, as KindConflict, if it is there already.
+	Once bool
 }
 
 // A Message is what one running function has sent another.

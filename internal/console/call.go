@@ -74,6 +74,7 @@ key, and {"$run": "RUN"} for the result of another run.`,
   cloudburst call increment -- -3
   cloudburst call sum '{"$ref": "a"}' '{"$ref": "b"}'
   cloudburst call echo @order.json --async --run-id order-17
+  cloudburst call remind order-17 --in 24h --async
   cloudburst call resize @photo.jpg --type image/jpeg --file small.jpg`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: c.completeFirst(c.callables),
@@ -99,11 +100,17 @@ key, and {"$run": "RUN"} for the result of another run.`,
 		}
 		return c.outcome(r, &out)
 	})
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return out.check(cmd, c) }
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if call.Wait < 0 {
+			return usagef(cmd, "--in %s: less than 0", call.Wait)
+		}
+		return out.check(cmd, c)
+	}
 	in.addFlags(cmd)
 	out.addFlags(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&async, "async", false, "print the run's id once the call is stored, and don't wait")
+	flags.DurationVar(&call.Wait, "in", 0, "run it no sooner than this long from now, such as 10s or 24h (250ms is the least)")
 	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id within two minutes, it still runs once")
 	flags.StringVar(&call.Level, "level", "", "consistency level, other than the function's own")
 	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))

@@ -44,7 +44,12 @@ It is called as a function is. A file that "dag apply" reads:
 
 Several edges into a node say where: {from: a, to: join, arg: left} fills a field
 of an object, arg: "0" a place of an array. A constant is a node's
-with: {left: 5}; a node may have its own timeout, attempts and backoff.`
+with: {left: 5}; a node may have its own timeout, attempts and backoff.
+
+An edge carries something only if its condition holds: when: {field: ok, is: true}
+or {field: ok, not: true}. A node with each: true runs once for each item of a list,
+one with dag: NAME runs another DAG, one with wait: 1h runs that much later, and
+one with signal: NAME once "runs signal" has sent it that.`
 
 func (c *console) dag() *cobra.Command {
 	return group("dag", "Define, list, draw and remove DAGs", dagLong, c.dagApply(), c.dagList(), c.dagShow(), c.dagRemove())
@@ -174,9 +179,24 @@ func (c *console) draw(rec broker.DAGRecord, g *dagengine.Graph) error {
 	fmt.Fprintf(c.Stdout, "\nlevel %s\n\n%s\n", levelOf(g.Level), drawTree(plan, g.Edges))
 	var rows [][]any
 	for _, n := range plan.Order() {
-		rows = append(rows, []any{n.Name, n.FunctionName(), pools[n.Name], clip(arguments(n, g.Edges), 70), short(n.Timeout), blank(n.Attempts)})
+		rows = append(rows, []any{n.Name, runsWhat(n), pools[n.Name], clip(arguments(n, g.Edges), 70), short(n.Timeout), blank(n.Attempts)})
 	}
 	return c.table([]any{"node", "function", "pool", "arguments", "timeout", "attempts"}, rows)
+}
+
+// runsWhat says what a node runs, and when.
+func runsWhat(n *dagengine.Node) string {
+	what := n.FunctionName()
+	if n.DAG != "" {
+		what = "dag " + n.DAG
+	}
+	if n.Each {
+		what += " for each"
+	}
+	if n.Wait > 0 {
+		what += " after " + n.Wait.String()
+	}
+	return what
 }
 
 // levelOf is the consistency level that a name stands for; none is the default.

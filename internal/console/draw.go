@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 //	└─ right
 //	   └─ join (b) …
 //
-// In parentheses is the argument that the edge fills. What hangs below a node
+// In parentheses is the argument that the edge fills, and its condition. What hangs below a node
 // that was drawn before is not drawn again: "…" stands for it.
 func drawTree(plan *dagengine.Plan, edges []dagengine.Edge) string {
 	var b strings.Builder
@@ -54,8 +55,8 @@ func drawTree(plan *dagengine.Plan, edges []dagengine.Edge) string {
 func places(edges []dagengine.Edge, from, to string) string {
 	var args []string
 	for _, e := range edges {
-		if e.From == from && e.To == to && e.Arg != "" {
-			args = append(args, e.Arg)
+		if e.From == from && e.To == to && (e.Arg != "" || e.When != nil) {
+			args = append(args, place(e))
 		}
 	}
 	if len(args) == 0 {
@@ -63,6 +64,18 @@ func places(edges []dagengine.Edge, from, to string) string {
 	}
 	slices.Sort(args)
 	return " (" + strings.Join(args, ", ") + ")"
+}
+
+// place says which argument an edge fills, and when it does.
+func place(e dagengine.Edge) string {
+	switch {
+	case e.When == nil:
+		return e.Arg
+	case e.Arg == "":
+		return "if " + e.When.String()
+	default:
+		return e.Arg + " if " + e.When.String()
+	}
 }
 
 // arguments says where a node's arguments come from.
@@ -76,7 +89,11 @@ func arguments(n *dagengine.Node, edges []dagengine.Edge) string {
 	}
 	for _, e := range edges {
 		if e.To == n.Name {
-			at(e.Arg, e.From)
+			what := e.From
+			if e.When != nil {
+				what += " if " + e.When.String()
+			}
+			at(e.Arg, what)
 		}
 	}
 	if len(parts) == 0 { // a source
@@ -85,6 +102,9 @@ func arguments(n *dagengine.Node, edges []dagengine.Edge) string {
 			what = "field " + n.Input + " of the run's argument"
 		}
 		at(n.As, what)
+	}
+	if n.Signal != "" {
+		at(cmp.Or(n.SignalAs, "signal"), "signal "+n.Signal)
 	}
 	for _, place := range slices.Sorted(maps.Keys(n.With)) {
 		at(place, string(n.With[place]))

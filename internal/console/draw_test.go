@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -25,6 +26,7 @@ a
 b
 └─ c (2)
 `},
+		{"conditions", "a>b?ok a>c:x?ok", "a b c", "a\n├─ b (if ok is true)\n└─ c (x if ok is true)\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := &dagengine.Graph{Name: "g"}
@@ -33,8 +35,13 @@ b
 			}
 			for e := range strings.FieldsSeq(test.edges) {
 				from, to, _ := strings.Cut(e, ">")
+				to, field, conditional := strings.Cut(to, "?")
 				to, arg, _ := strings.Cut(to, ":")
-				g.Edges = append(g.Edges, dagengine.Edge{From: from, To: to, Arg: arg})
+				edge := dagengine.Edge{From: from, To: to, Arg: arg}
+				if conditional {
+					edge.When = &dagengine.When{Field: field, Is: json.RawMessage("true")}
+				}
+				g.Edges = append(g.Edges, edge)
 			}
 			plan, err := dagengine.Compile(g)
 			if err != nil {

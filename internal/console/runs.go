@@ -36,10 +36,10 @@ func runOf(r broker.RunInfo) jsonRun {
 }
 
 func (c *console) runs() *cobra.Command {
-	return group("runs", "List, look into and cancel runs",
+	return group("runs", "List, look into, signal and cancel runs",
 		`A run is one execution of a function or DAG. It is pending until a worker takes
 it, then running, then ok, failed or cancelled; what is known of it is kept for
-an hour after it ended.`, c.runsList(), c.runsShow(), c.runsCancel())
+an hour after it ended.`, c.runsList(), c.runsShow(), c.runsSignal(), c.runsCancel())
 }
 
 func statuses() []string {
@@ -149,6 +149,42 @@ func (c *console) tellRun(r broker.RunInfo) error {
 	}
 	fmt.Fprintln(c.Stdout)
 	return c.table([]any{"node", "started", "took", "worker"}, rows)
+}
+
+func (c *console) runsSignal() *cobra.Command {
+	var in input
+	cmd := &cobra.Command{
+		Use:   "signal RUN NAME [VALUE]",
+		Short: "Send a run the signal that a node of it awaits",
+		Long: `Brings a value to the node of a DAG's run that awaits a signal of this name
+(signal: NAME in the DAG), before or after the node's other arguments are there.
+A signal is sent once: a second one is refused (exit code 7).
+
+A VALUE is ` + argumentHelp,
+		Example: `  cloudburst runs signal order-17 approve
+  cloudburst runs signal order-17 approve '{"by": "eve"}'`,
+		Args:              cobra.RangeArgs(2, 3),
+		ValidArgsFunction: c.completeFirst(c.runIDs),
+	}
+	cmd.RunE = c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
+		var value any
+		if len(args) == 3 {
+			v, err := c.value(cmd, in, args[2])
+			if err != nil {
+				return err
+			}
+			value = v
+		}
+		if err := client.Signal(ctx, wire.RunID(args[0]), args[1], value); err != nil {
+			return err
+		}
+		return c.show(map[string]string{"run": args[0], "signal": args[1]}, func() error {
+			_, err := fmt.Fprintf(c.Stdout, "%s sent to %s\n", args[1], args[0])
+			return err
+		})
+	})
+	in.addFlags(cmd)
+	return cmd
 }
 
 func (c *console) runsCancel() *cobra.Command {

@@ -284,4 +284,23 @@ func (s *Server) cancelRun(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// signalRun sends a run a signal; no body is null.
+func (s *Server) signalRun(w http.ResponseWriter, r *http.Request) error {
+	id := wire.RunID(r.PathValue("run"))
+	if err := wire.CheckRunID(id); err != nil {
+		return err
+	}
+	value, err := s.value(w, r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), waitFor)
+	defer cancel()
+	if err := s.client.Signal(ctx, id, r.PathValue("name"), value); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

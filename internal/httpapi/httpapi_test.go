@@ -105,9 +105,13 @@ func (g *gateway) hold(req *http.Request, rec *httptest.ResponseRecorder) {
 	flat := req.Clone(req.Context()) // OpenAPI has no parameter that holds slashes
 	for prefix, parts := range map[string]int{"/v1/runs/": 1, "/v1/kv/": 2} {
 		if rest, ok := strings.CutPrefix(req.URL.Path, prefix); ok {
+			rest, signal, _ := strings.Cut(rest, "/signals/")
 			split := strings.SplitN(rest, "/", parts)
 			split[len(split)-1] = strings.ReplaceAll(split[len(split)-1], "/", "_")
 			flat.URL.Path, flat.URL.RawPath = prefix+strings.Join(split, "/"), ""
+			if signal != "" {
+				flat.URL.Path += "/signals/" + signal
+			}
 		}
 	}
 	route, params, err := g.router.FindRoute(flat)
@@ -194,6 +198,18 @@ func TestRuns(t *testing.T) {
 	if first.Header().Get("Cb-Session") == "" {
 		t.Error("no token")
 	}
+}
+
+func TestSignals(t *testing.T) {
+	g := newGateway(t, Config{})
+	g.want(g.do("PUT", "/v1/dags/order", `{"name":"order","nodes":[{"name":"bytes","as":"order","signal":"approve"}]}`), 200)
+	g.want(g.do("POST", "/v1/fn/order?async&run=order%2F1", "9"), 202)
+	g.want(g.do("POST", "/v1/runs/order%2F1/signals/aprove", "true"), 404, "there are approve")
+	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", "{"), 400)
+	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", `{"by":"eve"}`), 204)
+	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", "false"), 409, `"conflict"`)
+	g.want(g.do("GET", "/v1/runs/order/1?wait=20s", ""), 200, `"value":{"order":9,"signal":{"by":"eve"}}`)
+	g.want(g.do("POST", "/v1/runs/nobody/signals/approve", ""), 404, `"unknown"`)
 }
 
 func TestStateAndDAGs(t *testing.T) {
