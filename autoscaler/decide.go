@@ -9,10 +9,11 @@ import (
 
 // A Scaler decides for one pool. It belongs to one goroutine at a time.
 type Scaler struct {
-	policy Policy
-	load   *window // busy slots' worth of arrivals
-	inHand *window
-	wants  *window // workers
+	policy   Policy
+	arrivals *window // calls a second
+	service  *window // seconds
+	inHand   *window // calls
+	wants    *window // workers
 
 	panicUntil time.Time
 	called     time.Time // when there was last anything to do
@@ -27,7 +28,8 @@ func NewScaler(p Policy) *Scaler {
 	p = p.withDefaults()
 	// Six steps a short window are those of a second by default.
 	step := p.Panic / 6
-	return &Scaler{policy: p, load: newWindow(p.Stable, step), inHand: newWindow(p.Stable, step), wants: newWindow(p.Stable, step)}
+	of := func() *window { return newWindow(p.Stable, step) }
+	return &Scaler{policy: p, arrivals: of(), service: of(), inHand: of(), wants: of()}
 }
 
 // A Decision is how many workers a pool should have.
@@ -75,19 +77,28 @@ func (s *Scaler) count(now time.Time, m Measurement) {
 	s.measured, s.workers = now, max(m.Workers, 0)
 }
 
+// serviceOver is how many times as long as arrivals their durations are averaged.
+const serviceOver = 5
+
 // slots returns how many slots are wanted now, and why.
 func (s *Scaler) slots(now time.Time, m Measurement) (float64, string) {
 	p := s.policy
-	s.load.add(now, m.load())
+	s.arrivals.add(now, max(m.Arrivals, 0))
+	if m.Service > 0 {
+		s.service.add(now, m.Service.Seconds())
+	}
 	s.inHand.add(now, float64(max(m.InHand, 0)))
 	// Calls that take long are few, and their number in a short time is chance.
 	over := min(max(p.Panic, 2*m.Service), p.Stable)
-	load := s.load.average(now, over)
+	// How long calls take changes less than how many there are: the mean of more of
+	// them is less a matter of chance.
+	service := s.service.average(now, min(serviceOver*over, p.Stable))
+	load := s.arrivals.average(now, over) * service
 	// A call waits for a slot of its own if it takes longer than Drain, or nobody
 	// knows how long it takes; the others take turns.
 	each := 1.0
-	if m.Service > 0 {
-		each = min(1, m.Service.Seconds()/p.Drain.Seconds())
+	if service > 0 {
+		each = min(1, service/p.Drain.Seconds())
 	}
 	backlog := float64(m.Pending) * each
 	busy := max(load, min(float64(m.InHand), s.inHand.average(now, over)))
