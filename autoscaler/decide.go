@@ -77,6 +77,27 @@ func (s *Scaler) count(now time.Time, m Measurement) {
 	s.measured, s.workers = now, max(m.Workers, 0)
 }
 
+// rate returns how many calls a second arrive, and over how long that was averaged:
+// the panic window, or as much longer, up to the stable window, as it takes for
+// enoughCalls to have come, and to have ended, since what few do is chance. Of n
+// calls in a shorter time n - 2·√n count at once: a burst of many shows in a second.
+func (s *Scaler) rate(now time.Time, takes time.Duration) (rate float64, over time.Duration) {
+	p := s.policy
+	over = min(max(p.Panic, 2*takes), p.Stable)
+	for over < p.Stable && s.arrivals.average(now, over)*over.Seconds() < enoughCalls {
+		over = min(2*over, p.Stable)
+	}
+	rate = s.arrivals.average(now, over)
+	for span := p.Panic / 6; span < over; span *= 2 {
+		n := s.arrivals.average(now, span) * span.Seconds()
+		rate = max(rate, (n-2*math.Sqrt(n))/span.Seconds())
+	}
+	return rate, over
+}
+
+// enoughCalls have a standard deviation of 6 %.
+const enoughCalls = 300
+
 // serviceOver is how many times as long as arrivals their durations are averaged.
 const serviceOver = 5
 
@@ -88,12 +109,11 @@ func (s *Scaler) slots(now time.Time, m Measurement) (float64, string) {
 		s.service.add(now, m.Service.Seconds())
 	}
 	s.inHand.add(now, float64(max(m.InHand, 0)))
-	// Calls that take long are few, and their number in a short time is chance.
-	over := min(max(p.Panic, 2*m.Service), p.Stable)
+	rate, over := s.rate(now, m.Service)
 	// How long calls take changes less than how many there are: the mean of more of
 	// them is less a matter of chance.
 	service := s.service.average(now, min(serviceOver*over, p.Stable))
-	load := s.arrivals.average(now, over) * service
+	load := rate * service
 	// A call waits for a slot of its own if it takes longer than Drain, or nobody
 	// knows how long it takes; the others take turns.
 	each := 1.0
