@@ -79,8 +79,9 @@ func (s *Scaler) count(now time.Time, m Measurement) {
 
 // rate returns how many calls a second arrive, and over how long that was averaged:
 // the panic window, or as much longer, up to the stable window, as it takes for
-// enoughCalls to have come, and to have ended, since what few do is chance. Of n
-// calls in a shorter time n - 2·√n count at once: a burst of many shows in a second.
+// enoughCalls to have come, and to have ended, since what few do is chance. What is
+// no chance in a shorter time bounds it: of n calls, give or take 2·√n. So a burst of
+// many shows within a second, and its end within the panic window.
 func (s *Scaler) rate(now time.Time, takes time.Duration) (rate float64, over time.Duration) {
 	p := s.policy
 	over = min(max(p.Panic, 2*takes), p.Stable)
@@ -88,9 +89,14 @@ func (s *Scaler) rate(now time.Time, takes time.Duration) (rate float64, over ti
 		over = min(2*over, p.Stable)
 	}
 	rate = s.arrivals.average(now, over)
-	for span := p.Panic / 6; span < over; span *= 2 {
+	// The shortest comes last: it is the news.
+	for span := over / 2; span >= p.Panic/6; span /= 2 {
 		n := s.arrivals.average(now, span) * span.Seconds()
-		rate = max(rate, (n-2*math.Sqrt(n))/span.Seconds())
+		chance := 2 * math.Sqrt(n)
+		if span >= p.Panic && span >= takes {
+			rate = min(rate, (n+chance+2)/span.Seconds())
+		}
+		rate = max(rate, (n-chance)/span.Seconds())
 	}
 	return rate, over
 }
