@@ -117,7 +117,7 @@ func (l *Loop) round(ctx context.Context, p *pool) error {
 			return err
 		}
 	}
-	if d.Workers != m.Workers && d.Workers != p.last.Workers || d.Panic != p.last.Panic {
+	if d.Workers != m.Workers && d.Workers != p.last.Workers {
 		l.observe.scaled(p.name, m.Workers, d, p.scaler.WorkerSeconds())
 	}
 	p.last = d

@@ -186,8 +186,12 @@ func (f *Fleet) run(pool string, stop <-chan struct{}) error {
 		_ = cmd.Process.Kill() // it has ended by itself, or does now
 		err = errors.Join(errors.New("killed: it drained for too long"), <-ended)
 	}
-	if log != nil {
-		log.WithError(err).Info("a worker process has ended")
+	switch {
+	case log == nil:
+	case err != nil:
+		log.WithError(err).Warn("a worker process that was told to end did so badly")
+	default:
+		log.Info("a worker process has drained and ended")
 	}
 	return err
 }
