@@ -47,7 +47,7 @@ func TestKEDAReadsTheLagOfThePool(t *testing.T) {
 	meta := m.Spec.Triggers[0].Metadata
 	want := map[string]string{
 		"stream": broker.CallsStream(broker.DeployedPool), "consumer": broker.CallsConsumer,
-		"lagThreshold": strconv.Itoa(int(autoscaler.DefaultTarget*100)*DefaultSlots/100),
+		"lagThreshold": strconv.Itoa(int(autoscaler.DefaultTarget*100) * DefaultSlots / 100),
 	}
 	for key, value := range want {
 		if meta[key] != value {
