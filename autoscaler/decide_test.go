@@ -2,6 +2,7 @@ package autoscaler
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -76,7 +77,7 @@ func play(text string) (string, error) {
 		first, err1 := time.ParseDuration(from)
 		end, err2 := time.ParseDuration(until)
 		if err1 != nil || err2 != nil {
-			return "", fmt.Errorf("%q: %v, %v", line, err1, err2)
+			return "", fmt.Errorf("%q: %w", line, errors.Join(err1, err2))
 		}
 		for at := first; at < end; at += time.Second {
 			m, err := parseMeasurement(measured, workers)
@@ -99,7 +100,7 @@ func play(text string) (string, error) {
 }
 
 func fields(text string, set func(key, value string) error) error {
-	for _, f := range strings.Fields(text) {
+	for f := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(f, "=")
 		if err := set(key, value); err != nil {
 			return fmt.Errorf("%s: %w", f, err)

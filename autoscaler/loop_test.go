@@ -26,6 +26,12 @@ func (s *site) Scale(_ context.Context, _ string, n int) error {
 	return nil
 }
 
+// pass lets so much of the bubble's time pass.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func TestLoopMeasuresDecidesAndActs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &site{m: Measurement{Pending: 10}}
@@ -33,21 +39,18 @@ func TestLoopMeasuresDecidesAndActs(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- l.Run(ctx) }()
-		time.Sleep(time.Second + time.Millisecond)
-		synctest.Wait()
+		pass(time.Second + time.Millisecond)
 		if !slices.Equal(s.scaled, []int{5}) {
 			t.Errorf("10 waiting were answered by %v, want 5 workers, once", s.scaled)
 		}
 		// What can't be measured changes nothing.
 		s.m, s.fail = Measurement{}, errors.New("gone")
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		pass(time.Minute)
 		if s.workers != 5 {
 			t.Errorf("it scaled to %d on no measurement", s.workers)
 		}
 		s.fail = nil
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		pass(30 * time.Second)
 		if s.workers != 1 {
 			t.Errorf("after the stable window there are %d workers, want the minimum, 1", s.workers)
 		}

@@ -29,7 +29,8 @@ type Policy struct {
 	Threshold float64
 	// Drain is within how long what waits should be taken. Default 1 s. Shorter
 	// gets more workers for the same queue; a call that takes longer than Drain
-	// wants a slot of its own.
+	// wants a slot of its own. It should be no shorter than a worker takes to
+	// start, or what piles up meanwhile gets workers too, which come too late.
 	Drain time.Duration
 	// Cooldown is the least time between two decisions for fewer. Default 5 s.
 	Cooldown time.Duration

@@ -66,7 +66,7 @@ func TestSimulationsThatAreRefused(t *testing.T) {
 		t.Error("a simulation of nonsense was run")
 	}
 	err := Policy{Min: -1, Max: -1, Slots: -1, Target: 2, Threshold: 1, Stable: time.Second, Panic: time.Minute, UpStep: -1}.Validate()
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // it is joined
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || len(joined.Unwrap()) != 7 {
 		t.Errorf("Validate says %v, want seven problems", err)
 	}

@@ -46,7 +46,7 @@ is wanted on average. It shows how long after a burst began the workers were the
 how long calls waited, and what it cost beside an oracle that pays for exactly the
 workers that the load wants at each moment.`,
 		Example: `  cloudburst bench fleet
-  cloudburst bench fleet --seed 7 --slots 1 --start 5s --stable 30s`,
+  cloudburst bench fleet --seed 7 --slots 1 --start 5s --drain 5s`,
 		Args: cobra.NoArgs,
 		RunE: c.alone(func(context.Context) error {
 			cfg.JSON = c.json()
@@ -71,6 +71,7 @@ workers that the load wants at each moment.`,
 		{&cfg.Stop, "stop", "how long a worker takes to drain (default 1s)"},
 		{&cfg.Policy.Stable, "stable", "stable window (default 1m)"},
 		{&cfg.Policy.Panic, "panic", "panic window (default 6s)"},
+		{&cfg.Policy.Drain, "drain", "within how long what waits should be taken (default 1s)"},
 	} {
 		flags.DurationVar(d.to, d.name, 0, d.usage)
 	}

@@ -59,7 +59,7 @@ func (p *processes) check(cmd *cobra.Command, slots int) (begin int, policy *aut
 // runFleet starts the worker processes of the pools, and the autoscaler, and returns
 // once the first workers are ready, a part has failed, or ctx has ended.
 func (c *console) runFleet(ctx context.Context, parts *parts, s *served, b *broker.Broker, url string, log *logrus.Entry) error {
-	exe := s.processes.exe
+	exe := s.exe
 	if exe == "" {
 		var err error
 		if exe, err = os.Executable(); err != nil {
@@ -101,8 +101,12 @@ func (c *console) workerArgs(s *served, url, pool string) []string {
 		return append(args, "--nats", url)
 	}
 	for _, f := range []struct{ name, value string }{
-		{"nats", c.conn.url}, {"context", c.conn.context}, {"creds", c.conn.creds},
-		{"tlsca", c.conn.tlsCA}, {"tlscert", c.conn.tlsCert}, {"tlskey", c.conn.tlsKey},
+		{"nats", c.conn.url},
+		{"context", c.conn.context},
+		{"creds", c.conn.creds},
+		{"tlsca", c.conn.tlsCA},
+		{"tlscert", c.conn.tlsCert},
+		{"tlskey", c.conn.tlsKey},
 	} {
 		if f.value != "" {
 			args = append(args, "--"+f.name, f.value)
@@ -158,7 +162,7 @@ func (c *console) withParent(ctx context.Context) context.Context {
 	go func() {
 		_, _ = io.Copy(io.Discard, c.Stdin) // the end is the end, however it came
 		orphan()
-		time.Sleep(orphanFor)
+		<-time.After(orphanFor)
 		os.Exit(1)
 	}()
 	return ctx

@@ -165,8 +165,8 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 		s.images = c.imagesDir(s.store)
 	}
 	var workers []*cloudburst.Worker
-	if s.processes.workers == "" {
-		workers = s.hosting.serving(client)
+	if s.workers == "" {
+		workers = s.serving(client)
 	}
 	if s.examples {
 		w := cloudburst.NewWorker(client, cloudburst.Pool(basic.Pool))
@@ -176,7 +176,7 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	parts := newParts(ctx)
 	defer func() { err = errors.Join(err, parts.end()) }()
 	parts.serve(ctx, workers)
-	if s.processes.workers != "" {
+	if s.workers != "" {
 		if err := c.runFleet(ctx, parts, &s, node.Broker(), node.URL(), log); err != nil {
 			return err
 		}
