@@ -35,6 +35,12 @@ func Pool(name string) WorkerOption { return func(c *deployments.WorkerConfig) {
 // what the calls hold, and nothing while they are free.
 func Slots(n int) WorkerOption { return func(c *deployments.WorkerConfig) { c.Slots = n } }
 
+// SlotsBetween lets an autoscaler change how many calls run at once while the worker
+// serves: between least and most. Without it the slots stay what they are.
+func SlotsBetween(least, most int) WorkerOption {
+	return func(c *deployments.WorkerConfig) { c.MinSlots, c.MaxSlots = least, most }
+}
+
 // CacheBytes bounds the worker's cache of state. Default 256 MiB.
 func CacheBytes(n int64) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.CacheBytes = n }

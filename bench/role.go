@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -23,10 +24,11 @@ const (
 	roleServer      = "server"       // argument: the store's directory
 	roleFloorWorker = "floor-worker" // argument: the server's URL
 	roleWorker      = "worker"       // argument: the server's URL
+	roleScaled      = "scaled"       // argument: the server's URL
 )
 
 // Role plays one part of a benchmark in a process of its own: "server
-// DIRECTORY", "floor-worker URL", "worker URL", or a part of another benchmark and what it is told. It
+// DIRECTORY", "floor-worker URL", "worker URL", "scaled URL", or a part of another benchmark and what it is told. It
 // writes the line "ready URL" to out once it is up (the last one, "ready"), and
 // plays until ctx ends or the process's standard input does, so that no part
 // outlives the benchmark that started it.
@@ -55,6 +57,10 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 	case roleFloorWorker:
 	case roleWorker:
 		serve = serveWorker
+	case roleScaled:
+		serve = func(ctx context.Context, b *broker.Broker, ready func()) error {
+			return serveScaled(ctx, b, ready, cloudburst.Slots(scaleProcessSlots))
+		}
 	default:
 		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: role, Msg: "no such role"}
 	}

@@ -55,6 +55,20 @@ func (b *Broker) EventRestarted(call *wire.Call, why string) {
 	b.event(subjectEvent+"restarted."+call.Name, body)
 }
 
+// EventScaled publishes cb.event.scaled.<pool>.
+func (b *Broker) EventScaled(pool string, from, to int, panics bool, why string) {
+	body, err := json.Marshal(struct {
+		From  int    `json:"from"`
+		To    int    `json:"to"`
+		Panic bool   `json:"panic"`
+		Why   string `json:"why"`
+	}{from, to, panics, why})
+	if err != nil {
+		body = nil // strings and numbers always marshal
+	}
+	b.event(subjectEvent+"scaled."+pool, body)
+}
+
 func (b *Broker) event(subject string, body []byte) {
 	if err := b.nc.Publish(subject, body); err != nil {
 		b.observe.eventLost(subject, err)

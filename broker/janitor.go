@@ -161,7 +161,7 @@ func (b *Broker) Lag(ctx context.Context, pool string) (PoolLag, error) {
 // consumerInfo asks for the state of a pool's consumer; KindUnknown if the pool
 // has none.
 func (b *Broker) consumerInfo(ctx context.Context, pool string) (*jetstream.ConsumerInfo, error) {
-	consumer, err := b.js.Consumer(ctx, CallsStream(pool), consumerName)
+	consumer, err := b.js.Consumer(ctx, CallsStream(pool), CallsConsumer)
 	if err != nil {
 		return nil, apiError("read pool", pool, err)
 	}

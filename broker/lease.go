@@ -24,6 +24,7 @@ const (
 	lockHold  = 8 * time.Second
 	lockRenew = 3 * time.Second
 	lockWait  = 100 * time.Millisecond // between two tries, at most, before jitter
+	leadWait  = time.Second            // the same, of those who wait to lead: they may wait for days
 )
 
 // errLockLapsed is the cause of a context that ended because its lock was
@@ -35,7 +36,46 @@ var errLockLapsed = errors.New("the lock could not be renewed in time")
 // lock is lost, and before it can lapse: fn must heed it, and what it does should
 // still be harmless when repeated.
 func (b *Broker) withLock(ctx context.Context, name string, fn func(ctx context.Context) error) error {
-	l := &lock{b: b, subject: bucketSubject(BucketWorkers, "lock."+name)}
+	l := &lock{b: b, subject: bucketSubject(BucketWorkers, "lock."+name), patience: lockWait}
+	return l.hold(ctx, name, fn)
+}
+
+// Lead runs fn while no other process leads under the same name, again each time
+// that the lead was lost, until ctx ends or fn returns by itself. The context that
+// fn is given ends before the lead can pass to another: fn must return then.
+// One that waits asks every leadWait, and takes over at most lockTTL, and one of
+// these, after the leader was last heard.
+func (b *Broker) Lead(ctx context.Context, name string, fn func(ctx context.Context) error) error {
+	if err := wire.CheckName("lead", name); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		l := &lock{b: b, subject: bucketSubject(BucketWorkers, "lock.lead."+name), patience: leadWait}
+		var lost, led bool
+		err := l.hold(ctx, name, func(held context.Context) error {
+			b.observe.leads(name)
+			err := fn(held)
+			led, lost = true, held.Err() != nil
+			return err
+		})
+		switch {
+		case led && !lost:
+			return err
+		case led && ctx.Err() == nil:
+			b.observe.leadLost(name, err)
+		case err != nil && ctx.Err() == nil:
+			b.observe.leadUnasked(name, err)
+			select { // the storage can't be asked
+			case <-ctx.Done():
+			case <-time.After(leadWait):
+			}
+		}
+	}
+	return nil
+}
+
+// hold is withLock, for a lock that nobody has used yet.
+func (l *lock) hold(ctx context.Context, name string, fn func(ctx context.Context) error) error {
 	if err := l.acquire(ctx); err != nil {
 		return apiError("lock", name, err)
 	}
@@ -57,16 +97,17 @@ func (b *Broker) withLock(ctx context.Context, name string, fn func(ctx context.
 
 // A lock belongs to one goroutine at a time.
 type lock struct {
-	b       *Broker
-	subject string
-	seq     uint64    // of the key as we wrote it
-	until   time.Time // when it is no longer safe
+	b        *Broker
+	subject  string
+	patience time.Duration // between two tries, at most
+	seq      uint64        // of the key as we wrote it
+	until    time.Time     // when it is no longer safe
 }
 
 // acquire waits until the lock is ours.
 func (l *lock) acquire(ctx context.Context) error {
 	var expect uint64
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, lockWait) {
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, l.patience) {
 		err := l.write(ctx, expect)
 		if !isStale(err) {
 			return err

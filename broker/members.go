@@ -26,6 +26,8 @@ type WorkerInfo struct {
 	PID       int       `json:"pid"`
 	Version   string    `json:"version"`
 	Slots     int       `json:"slots"`
+	MinSlots  int       `json:"min_slots,omitempty"` // to how few it may be told to go
+	MaxSlots  int       `json:"max_slots,omitempty"` // to how many; 0: it keeps those it has
 	Busy      int       `json:"busy"`
 	Functions []string  `json:"functions"`
 	Deploys   bool      `json:"deploys,omitempty"` // serves what is deployed to its pool

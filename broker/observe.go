@@ -79,3 +79,21 @@ func (o observer) catchUpFailed(what string, err error) {
 		o.log.WithError(err).WithField("what", what).Warn("could not catch up, trying again")
 	}
 }
+
+func (o observer) leads(name string) {
+	if o.log != nil {
+		o.log.WithField("lead", name).Info("leads")
+	}
+}
+
+func (o observer) leadLost(name string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("lead", name).Warn("lost the lead: waits for it again")
+	}
+}
+
+func (o observer) leadUnasked(name string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("lead", name).Warn("could not ask for the lead: asks again")
+	}
+}

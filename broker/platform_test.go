@@ -104,7 +104,7 @@ func (p *platform) publish(call wire.Call) wire.RunID {
 // take takes the next call out of the default pool and leaves it unsettled.
 func (p *platform) take() *Delivery {
 	p.t.Helper()
-	consumer, err := p.js.Consumer(p.t.Context(), CallsStream(DefaultPool), consumerName)
+	consumer, err := p.js.Consumer(p.t.Context(), CallsStream(DefaultPool), CallsConsumer)
 	if err != nil {
 		p.t.Fatal(err)
 	}

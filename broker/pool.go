@@ -157,7 +157,7 @@ func (b *Broker) callsConfig(ctx context.Context, pool string) (config, []string
 }
 
 func (b *Broker) consumerConfig(ctx context.Context, pool string) (config, error) {
-	have, err := b.configOf(ctx, "CONSUMER.INFO."+CallsStream(pool)+"."+consumerName, nil, b.timeout)
+	have, err := b.configOf(ctx, "CONSUMER.INFO."+CallsStream(pool)+"."+CallsConsumer, nil, b.timeout)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, nil
 	}

@@ -30,14 +30,14 @@ const (
 // Release), a pull request ends unfilled (its status says how much was left),
 // or the server goes silent or reconnects (all of it is asked for anew).
 type Puller struct {
-	b      *Broker
-	pool   string
-	slots  int
-	handle func(*Delivery)
-	inbox  string // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
-	probe  string // the subject of probes
+	b       *Broker
+	pool    string
+	handle  func(*Delivery)
+	resized chan struct{} // more was asked for than there are slots now
 
 	mu       sync.Mutex // guards what follows
+	inbox    string     // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
+	slots    int
 	busy     int
 	credit   int
 	gen      uint64 // a new one makes statuses of older requests void
@@ -50,34 +50,70 @@ type Puller struct {
 // NewPuller returns a puller for the pool that hands each call to handle, which
 // must not block and must see to it that Release is called once for each.
 func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
-	inbox := nats.NewInbox()
-	return &Puller{
-		b: b, pool: pool, slots: slots, handle: handle,
-		inbox: inbox, probe: inbox + ".-", // no generation is written so
-	}
+	return &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1)}
 }
+
+// probeSuffix makes the subject of probes of an inbox: no generation is written so.
+const probeSuffix = ".-"
 
 // Run pulls until ctx ends, then drains: it asks for no more, hands on what was
 // already on its way, and returns.
 func (p *Puller) Run(ctx context.Context) error {
-	sub, err := p.b.nc.Subscribe(p.inbox+".*", p.receive)
+	sub, err := p.open()
 	if err != nil {
 		return apiError("pull", p.pool, err)
 	}
 	defer p.b.onReconnect(p.restart)()
-	p.restart()
 	tick := time.NewTicker(pullHeartbeat / 2)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			p.update(func() { p.draining = true })
 			p.drain(sub)
 			return nil
+		case <-p.resized:
+			// First the old, then the new: else both would be answered for a moment.
+			p.drain(sub)
+			if sub, err = p.open(); err != nil {
+				return apiError("pull", p.pool, err)
+			}
 		case now := <-tick.C:
 			if p.b.nc.IsClosed() {
 				return &wire.Error{Op: "pull", Name: p.pool, Kind: wire.KindUnavailable, Msg: "the connection was closed"}
 			}
 			p.watch(now)
+		}
+	}
+}
+
+// open begins to listen on an inbox of its own, and asks anew for what it may.
+func (p *Puller) open() (*nats.Subscription, error) {
+	inbox := nats.NewInbox()
+	sub, err := p.b.nc.Subscribe(inbox+".*", func(msg *nats.Msg) { p.receive(inbox, msg) })
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.inbox = inbox
+	p.mu.Unlock()
+	p.restart()
+	return sub, nil
+}
+
+// SetSlots changes how many calls it takes at once. Calls in hand above that end
+// in their own time. What it asked for above that is taken back, by leaving the
+// inbox that it was asked for to: what the server had sent by then is still run.
+func (p *Puller) SetSlots(n int) {
+	over := false
+	p.update(func() {
+		p.slots = max(n, 0)
+		over = p.credit > 0 && p.busy+p.credit > p.slots
+	})
+	if over {
+		select {
+		case p.resized <- struct{}{}:
+		default: // it is told already
 		}
 	}
 }
@@ -127,7 +163,7 @@ func (p *Puller) request(n int, reply string) {
 	if err != nil {
 		panic(err) // three numbers always marshal
 	}
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + CallsStream(p.pool) + "." + consumerName
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + CallsStream(p.pool) + "." + CallsConsumer
 	if err := p.b.nc.PublishRequest(subject, reply, body); err != nil {
 		p.b.observe.pullFailed(p.pool, err) // watch asks again
 	}
@@ -154,6 +190,7 @@ func (p *Puller) watch(now time.Time) {
 	probe := silent && !p.probing
 	forgotten := silent && p.probing && p.awake.After(p.lastSeen) && now.Sub(p.awake) > pullSilence
 	p.probing = silent
+	inbox := p.inbox
 	p.mu.Unlock()
 	switch {
 	case forgotten:
@@ -161,7 +198,7 @@ func (p *Puller) watch(now time.Time) {
 	case !probe:
 		p.update(func() {})
 	default:
-		if err := p.b.nc.Publish(p.probe, nil); err != nil {
+		if err := p.b.nc.Publish(inbox+probeSuffix, nil); err != nil {
 			p.b.observe.pullFailed(p.pool, err) // a closed connection, or one that reconnects
 		}
 	}
@@ -171,7 +208,6 @@ func (p *Puller) watch(now time.Time) {
 // our requests, and waits until what it sent before was handed on. A call that
 // it was sending in that very moment is handed out again after AckWait.
 func (p *Puller) drain(sub *nats.Subscription) {
-	p.update(func() { p.draining = true })
 	closed := sub.StatusChanged(nats.SubscriptionClosed)
 	if err := sub.Drain(); err != nil {
 		return // the connection is gone, and the subscription with it
@@ -184,20 +220,20 @@ func (p *Puller) drain(sub *nats.Subscription) {
 	}
 }
 
-// receive runs on the subscription's goroutine.
-func (p *Puller) receive(msg *nats.Msg) {
+// receive runs on the goroutine of its inbox's subscription.
+func (p *Puller) receive(inbox string, msg *nats.Msg) {
 	// A call keeps its stream's subject; a status has the pull's reply subject,
 	// and a probe a subject of its own.
-	if msg.Subject == p.probe {
+	if msg.Subject == inbox+probeSuffix {
 		p.update(func() { p.awake = time.Now() })
 		return
 	}
 	status := msg.Header.Get("Status")
 	if status == "" || strings.HasPrefix(msg.Reply, "$JS.ACK.") {
-		p.arrived(msg)
+		p.arrived(inbox, msg)
 		return
 	}
-	gen := strings.TrimPrefix(msg.Subject, p.inbox+".")
+	gen := strings.TrimPrefix(msg.Subject, inbox+".")
 	left := 0
 	switch status {
 	case "100": // heartbeat
@@ -211,19 +247,22 @@ func (p *Puller) receive(msg *nats.Msg) {
 	}
 	p.update(func() {
 		p.lastSeen = time.Now()
-		if gen == strconv.FormatUint(p.gen, 36) {
+		if inbox == p.inbox && gen == strconv.FormatUint(p.gen, 36) {
 			p.credit = max(p.credit-left, 0)
 		}
 	})
 }
 
 // arrived takes a call off the credit. After a restart it may be one of the
-// requests that were given up: then a slot is oversubscribed for once.
-func (p *Puller) arrived(msg *nats.Msg) {
+// requests that were given up, or come to an inbox that was left: then a slot is
+// oversubscribed for once.
+func (p *Puller) arrived(inbox string, msg *nats.Msg) {
 	d, err := p.b.delivery(msg)
 	p.update(func() {
 		p.lastSeen = time.Now()
-		p.credit = max(p.credit-1, 0)
+		if inbox == p.inbox {
+			p.credit = max(p.credit-1, 0)
+		}
 		if err == nil {
 			p.busy++
 		}

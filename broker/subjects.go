@@ -18,9 +18,10 @@ import (
 //	cb.dead.<name>            dead letters
 //	cb.blob.<digest>          chunks of large arguments and results
 //	cb.chunk.<ns>.<digest>    chunks of large state values
-//	cb.event.<what>.<name>    what happens: started, finished, failed, retried
+//	cb.event.<what>.<name>    what happens: started, finished, failed, retried; and scaled.<pool>
 //	cb.cache.<worker>.<…>     workers ask each other for versions that a run has read
 //	cb.worker.<worker>.<…>    asks a worker to prepare, or to have taken up, a version of a function
+//	cb.slots.<worker>         asks a worker to run so many calls at once
 //	cb.log.<function>         what functions print
 //	cb.msg.<to>.<from>        messages between running functions, by their ids
 //	cb.inbox.<to>.<from>      each of them, after it was stored
@@ -40,6 +41,7 @@ const (
 	subjectEvent  = "cb.event."
 	subjectCache  = "cb.cache."
 	subjectWorker = "cb.worker."
+	subjectSlots  = "cb.slots."
 	subjectLog    = "cb.log."
 	subjectMsg    = "cb.msg."
 	subjectInbox  = "cb.inbox."
@@ -78,8 +80,8 @@ const (
 	// DeployedPool hosts what is deployed without naming a pool.
 	DeployedPool = "deployed"
 
-	// consumerName is the one durable consumer of every calls stream.
-	consumerName = "workers"
+	// CallsConsumer is the one durable consumer of every calls stream.
+	CallsConsumer = "workers"
 )
 
 // CallsStream returns the name of a pool's stream of calls.

@@ -136,7 +136,7 @@ func (t *Timers) fire(ctx context.Context, msg jetstream.Msg) {
 
 // giveUp ends the run of a call that nobody can take any more.
 func (t *Timers) giveUp(ctx context.Context, call *nats.Msg) error {
-	d, err := t.b.delivery(&nats.Msg{Subject: call.Subject, Reply: "$JS.ACK.." + consumerName + ".1.1.1.1.0", Header: call.Header})
+	d, err := t.b.delivery(&nats.Msg{Subject: call.Subject, Reply: "$JS.ACK.." + CallsConsumer + ".1.1.1.1.0", Header: call.Header})
 	if err != nil {
 		return err
 	}

@@ -199,7 +199,7 @@ func (t Topology) calls(pool string, subjects []string) jetstream.StreamConfig {
 
 func (t Topology) workers() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Name: consumerName, Durable: consumerName,
+		Name: CallsConsumer, Durable: CallsConsumer,
 		DeliverPolicy: jetstream.DeliverAllPolicy, ReplayPolicy: jetstream.ReplayInstantPolicy,
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: t.AckWait, MaxDeliver: -1,
 		MaxAckPending: maxAckPending, MaxWaiting: maxWaiting,

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
@@ -180,6 +181,10 @@ func (e events) Retried(call *wire.Call, wait time.Duration, why error) {
 }
 
 func (e events) Restarted(call *wire.Call, why string) { e.b.EventRestarted(call, why) }
+
+func (e events) Scaled(pool string, from int, to autoscaler.Decision) {
+	e.b.EventScaled(pool, from, to.Workers, to.Panic, to.Why)
+}
 
 // stores opens the lattice store of each namespace once, and runs them all.
 type stores struct {

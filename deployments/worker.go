@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +26,9 @@ type WorkerConfig struct {
 	Pool string
 	// Slots is how many calls run at once. Default 64.
 	Slots int
+	// MinSlots and MaxSlots bound what it may be told to go to while it runs.
+	// Default Slots, both: it is told nothing.
+	MinSlots, MaxSlots int
 	// Namespace is the bucket of its functions' state. Default "state".
 	Namespace string
 	// CacheBytes bounds its cache, for each namespace. Default 256 MiB.
@@ -78,6 +82,11 @@ func (c WorkerConfig) withDefaults() WorkerConfig {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.MaxSlots <= 0 {
+		c.MinSlots, c.MaxSlots = c.Slots, c.Slots
+	}
+	c.MinSlots = max(min(c.MinSlots, c.MaxSlots), 0)
+	c.Slots = min(max(c.Slots, c.MinSlots), c.MaxSlots)
 	if c.Namespace == "" {
 		c.Namespace = broker.DefaultNamespace
 	}
@@ -95,6 +104,7 @@ type parts struct {
 	worker    *workers.Worker
 	library   *library // nil when the functions are the worker's own
 	puller    *broker.Puller
+	slots     atomic.Int64
 	marks     *broker.Watermarks
 	source    string        // the incarnation of the calls stream: see workers.Config
 	news      chan struct{} // that it serves other functions
@@ -134,7 +144,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
-		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.Slots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
+		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
 		Functions: callable{b}, Post: post{b},
 	}
 	if cfg.Library != nil {
@@ -149,6 +159,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if p.library != nil {
 		p.library.worker = p.worker
 	}
+	p.slots.Store(int64(cfg.Slots))
 	p.puller = b.NewPuller(cfg.Pool, cfg.Slots, func(d *broker.Delivery) {
 		d.Worker = p.id
 		p.worker.Take(d.Call, d, p.puller.Release)
@@ -217,6 +228,9 @@ func (p *parts) run(ctx context.Context) error {
 		pins := p.worker.Pins()
 		return p.b.ServePins(ctx, p.id, pins.Find, pins.Release)
 	})
+	if p.cfg.MaxSlots > p.cfg.MinSlots {
+		start(&lower, low, func(ctx context.Context) error { return p.b.ServeSlots(ctx, p.id, p.setSlots) })
+	}
 	announced := make(chan struct{})
 	start(&lower, low, func(ctx context.Context) error { return p.announce(ctx, announced) })
 	if p.library != nil {
@@ -256,6 +270,20 @@ func (p *parts) run(ctx context.Context) error {
 	return failed
 }
 
+// setSlots changes how many calls it runs at once, within its bounds, and has that
+// announced.
+func (p *parts) setSlots(n int) int {
+	n = min(max(n, p.cfg.MinSlots), p.cfg.MaxSlots)
+	if p.slots.Swap(int64(n)) != int64(n) {
+		p.puller.SetSlots(n)
+		select {
+		case p.news <- struct{}{}:
+		default: // it is about to be announced
+		}
+	}
+	return n
+}
+
 // announce shows the worker's life and numbers until ctx ends. It closes first once
 // it has tried for the first time.
 func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
@@ -263,7 +291,10 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 	if err != nil {
 		host = "unknown"
 	}
-	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Slots: p.cfg.Slots, Started: p.began, Deploys: p.library != nil}
+	info := broker.WorkerInfo{ID: p.id, Pool: p.cfg.Pool, Host: host, PID: os.Getpid(), Started: p.began, Deploys: p.library != nil}
+	if p.cfg.MaxSlots > p.cfg.MinSlots {
+		info.MinSlots, info.MaxSlots = p.cfg.MinSlots, p.cfg.MaxSlots
+	}
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
 	var told time.Time
@@ -316,6 +347,7 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 			info.Failures += s.Errors
 		}
 	}
+	info.Slots = int(p.slots.Load())
 	info.Busy, info.Retries, info.Restarts = p.puller.Busy(), p.worker.Retries(), p.worker.Restarts()
 	info.Functions = info.Functions[:0]
 	for _, f := range p.worker.Functions() {

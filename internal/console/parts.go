@@ -86,6 +86,7 @@ func (c *console) imagesDir(store string) string {
 func (c *console) runWorker() *cobra.Command {
 	var h hosting
 	var level string
+	var parent bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the functions that are deployed to a pool",
@@ -100,7 +101,11 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 			if err != nil {
 				return err
 			}
-			client, err := c.connect(cmd.Context(), askWithin)
+			ctx := cmd.Context()
+			if parent {
+				ctx = c.withParent(ctx)
+			}
+			client, err := c.connect(ctx, askWithin)
 			if err != nil {
 				return err
 			}
@@ -108,15 +113,15 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 			if h.images == "" {
 				h.images = c.imagesDir("")
 			}
-			workers := h.workers(client)
+			workers := h.serving(client)
 			if len(workers) == 0 {
 				return usagef(cmd, "--pool none: it would run nothing")
 			}
-			p := newParts(cmd.Context())
-			p.serve(cmd.Context(), workers)
+			p := newParts(ctx)
+			p.serve(ctx, workers)
 			log.WithField("pools", h.pools).Info("worker is ready")
 			select {
-			case <-cmd.Context().Done():
+			case <-ctx.Done():
 				draining(log)
 			case <-p.failed():
 			}
@@ -124,6 +129,11 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 		},
 	}
 	h.addFlags(cmd, "in the user's cache")
+	c.topo.addFlags(cmd)
+	cmd.Flags().BoolVar(&parent, "with-parent", false, "end when the standard input does")
+	if err := cmd.Flags().MarkHidden("with-parent"); err != nil {
+		panic(err) // it is there: the line above
+	}
 	cmd.Flags().StringVar(&level, "log", "info", "least severity that is logged: debug, info, warn or error")
 	complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

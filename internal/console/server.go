@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
@@ -52,6 +53,9 @@ func (e *embedded) config(log *logrus.Entry) *broker.ServerConfig {
 type served struct {
 	embedded
 	hosting
+	processes
+	begin    int                // worker processes of each pool, with --workers
+	policy   *autoscaler.Policy // of their number, if it is left to the load
 	examples bool
 	http     string
 	level    string
@@ -76,8 +80,8 @@ func (h *hosting) addFlags(cmd *cobra.Command, images string) {
 	})
 }
 
-// workers returns a worker for each pool.
-func (h *hosting) workers(client *cloudburst.Client) []*cloudburst.Worker {
+// serving returns a worker for each pool.
+func (h *hosting) serving(client *cloudburst.Client) []*cloudburst.Worker {
 	var workers []*cloudburst.Worker
 	for _, pool := range h.pools {
 		if pool != "none" {
@@ -94,16 +98,21 @@ func (c *console) server() *cobra.Command {
 		Short: "Run a platform: NATS, gateway and janitor in one process",
 		Long: `Runs everything that a platform is: a NATS server that keeps its data in
 --store, the gateway that answers "nats req cb.fn.NAME", and the janitor. With
+--workers it runs the functions in processes of their own, as many as are asked for
+or, with "auto", as the load wants: it starts more at once when calls pile up, and
+ends some when fewer would have done for --workers-stable. With
 --nats (or --context) there is no server inside: it uses the one it is pointed
 at. It runs the functions that are deployed to it ("cloudburst fn deploy"), and
 with --http it can be used by HTTP. With --examples it also serves echo,
 increment, square and sum, and the DAG compose = square(increment(x)).
 
 SIGTERM and Ctrl-C drain it: what is being run ends first. Killed at any moment,
-it goes on from its store when it is started again. On the power's failure the
+it goes on from its store when it is started again, and its worker processes end by
+themselves. On the power's failure the
 writes since the last --sync may be lost; --sync always loses none.`,
 		Example: `  cloudburst server --examples
   cloudburst server --http :8080
+  cloudburst server --workers auto --workers-max 8 --slots 16
   cloudburst server --listen 127.0.0.1:4333 --store /var/lib/cloudburst --sync always
   cloudburst server --nats nats://n1,nats://n2,nats://n3 --replicas 3 --creds app.creds`,
 		Args: cobra.NoArgs,
@@ -118,6 +127,12 @@ writes since the last --sync may be lost; --sync always loses none.`,
 			if s.listen == "none" {
 				return usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
 			}
+			if s.workers != "" {
+				var err error
+				if s.begin, s.policy, err = s.check(cmd, slotsOf(s.slots)); err != nil {
+					return err
+				}
+			}
 			log, err := c.log(cmd, s.level)
 			if err != nil {
 				return err
@@ -127,6 +142,7 @@ writes since the last --sync may be lost; --sync always loses none.`,
 	}
 	s.embedded.addFlags(cmd)
 	s.hosting.addFlags(cmd, "images in --store")
+	s.processes.addFlags(cmd)
 	c.topo.addFlags(cmd)
 	cmd.Flags().StringVar(&s.http, "http", "", "address for HTTP, such as :8080, which is this machine only (default: none)")
 	complete(cmd, "http", cobra.NoFileCompletions)
@@ -148,7 +164,10 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	if s.images == "" {
 		s.images = c.imagesDir(s.store)
 	}
-	workers := s.workers(client)
+	var workers []*cloudburst.Worker
+	if s.workers == "" {
+		workers = s.serving(client)
+	}
 	if s.examples {
 		w := cloudburst.NewWorker(client, cloudburst.Pool(basic.Pool))
 		basic.Register(w)
@@ -157,6 +176,11 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	parts := newParts(ctx)
 	defer func() { err = errors.Join(err, parts.end()) }()
 	parts.serve(ctx, workers)
+	if s.workers != "" {
+		if err := c.runFleet(ctx, parts, &s, node.Broker(), node.URL(), log); err != nil {
+			return err
+		}
+	}
 	if s.examples && ctx.Err() == nil && parts.ctx.Err() == nil {
 		if err := client.ApplyDAG(ctx, basic.Compose()); err != nil {
 			return err

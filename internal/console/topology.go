@@ -26,6 +26,23 @@ func (t *topology) addFlags(cmd *cobra.Command) {
 	}
 }
 
+// args are the flags that say the same to another process.
+func (t *topology) args() []string {
+	var args []string
+	add := func(name, value string, given bool) {
+		if given {
+			args = append(args, "--"+name, value)
+		}
+	}
+	add("replicas", strconv.Itoa(t.Replicas), t.Replicas != 0)
+	add("results-ttl", t.Results.String(), t.Results != 0)
+	add("results-size", strconv.FormatInt(t.ResultsBytes, 10), t.ResultsBytes != 0)
+	add("backlog-size", strconv.FormatInt(t.CallsBytes, 10), t.CallsBytes != 0)
+	add("dead-ttl", t.Dead.String(), t.Dead != 0)
+	add("ack-wait", t.AckWait.String(), t.AckWait != 0)
+	return args
+}
+
 // addReplicas adds the one flag that namespaces of state depend on.
 func (t *topology) addReplicas(cmd *cobra.Command) {
 	cmd.PersistentFlags().IntVar(&t.Replicas, "replicas", 0, "on how many servers the platform keeps everything (default 1)")
