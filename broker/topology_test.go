@@ -37,8 +37,8 @@ func TestEnsureTwiceChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := configs(t, b)
-	if len(before) != 13 {
-		t.Errorf("%d streams, want 13: %v", len(before), before)
+	if len(before) != 14 {
+		t.Errorf("%d streams, want 14: %v", len(before), before)
 	}
 	if err := everything(t.Context(), b); err != nil {
 		t.Errorf("again: %v", err)
