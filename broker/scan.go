@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -20,7 +21,7 @@ const headerTimeStamp = "Nats-Time-Stamp"
 // page reads up to n messages of a stream whose subjects match filter, oldest
 // first, from sequence from on: one request, no consumer. more says that there
 // was more to read from the last one's sequence on. On a replicated stream the
-// page may lag.
+// page may lag. It is asked for again after a reconnect.
 func (b *Broker) page(ctx context.Context, stream, filter string, from uint64, n int) (msgs []*nats.Msg, more bool, err error) {
 	body, err := json.Marshal(struct {
 		Seq   uint64 `json:"seq"`
@@ -31,11 +32,16 @@ func (b *Broker) page(ctx context.Context, stream, filter string, from uint64, n
 	if err != nil {
 		return nil, false, err
 	}
-	p := &pageReader{done: make(chan error, 1)}
-	if err := b.directGet(ctx, stream, body, p.receive, p.done); err != nil {
-		return nil, false, err
+	for deadline := time.Now().Add(b.timeout); ; {
+		p := &pageReader{done: make(chan error, 1)}
+		err := b.directGet(ctx, stream, body, p.receive, p.done)
+		if err == nil {
+			return p.msgs, p.more, nil
+		}
+		if !errors.Is(err, errMoved) || time.Now().After(deadline) {
+			return nil, false, err
+		}
 	}
-	return p.msgs, p.more, nil
 }
 
 // A pageReader gathers the replies to one request. It belongs to the mux's
