@@ -15,9 +15,9 @@ import (
 
 // A spec that kills processes starts this very test program in a role.
 const (
-	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank" or "mix"
+	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank", "mix" or "fault"
 	urlEnv   = "CLOUDBURST_E2E_ADDR"
-	storeEnv = "CLOUDBURST_E2E_STORE" // of a mix, its part
+	storeEnv = "CLOUDBURST_E2E_STORE" // of a mix or fault, its part
 )
 
 // quick has calls of dead workers handed out again after a second.
@@ -38,7 +38,7 @@ func play(role string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "mix": playMix}[role]
+	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "mix": playMix, "fault": playFault}[role]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		return 2
