@@ -88,7 +88,7 @@ func TestCallsAreHandedOutLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for ; info.CachedInfo().State.Msgs > 0; time.Sleep(10 * time.Millisecond) { // acknowledged a moment later
+	for ; info.CachedInfo().State.Msgs > 0; <-time.After(10 * time.Millisecond) { // acknowledged a moment later
 		if _, err := info.Info(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,8 @@ edges:
 				Total *int   `json:"total"`
 				Empty *int   `json:"empty"`
 				By    string `json:"by"`
-			}) (string, error) {
+			},
+			) (string, error) {
 				took := time.Duration(time.Now().UnixNano() - began.Load())
 				return fmt.Sprintf("%d %v %s %v", *in.Total, in.Empty, in.By, took >= 400*time.Millisecond), nil
 			})

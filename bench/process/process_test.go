@@ -19,10 +19,10 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "good":
-		fmt.Println(Ready)
+		_, _ = fmt.Fprintln(os.Stdout, Ready)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "stubborn": // doesn't end well
-		fmt.Println(Ready)
+		_, _ = fmt.Fprintln(os.Stdout, Ready)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		fmt.Fprintln(os.Stderr, "I could not")
 		os.Exit(3)
