@@ -41,6 +41,7 @@ type Bucket struct {
 	again    <-chan struct{} // closed at a reconnect that no listener was told of
 	// reconnects is how many of them a listener was told of.
 	reconnects uint64
+	leading    leading // of a replicated stream: see watch
 }
 
 var (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
@@ -62,8 +63,12 @@ func (k *Bucket) Unfollow(key string) error {
 
 // Listen hands updates to fn, one at a time, until ctx ends. One listener at a
 // time. After a reconnect, or when fn was too slow, updates may have been
-// missed: that is told as an Update that is Lost.
+// missed: that is told as an Update that is Lost. So it is when a replicated stream
+// has got another leader, or couldn't be reached.
 func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
+	var heard atomic.Uint64 // the newest revision that fn was told of
+	looks, watching := k.watch(ctx, &heard)
+	defer watching.Wait()
 	for {
 		k.mu.Lock()
 		again := k.again
@@ -78,6 +83,8 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 			if k.reconnected() {
 				fn(kvlattice.Update{Lost: true})
 			}
+		case u := <-looks:
+			fn(u)
 		case msg := <-k.updates:
 			// What a new connection delivers may come before the news of it.
 			if k.reconnected() {
@@ -91,7 +98,11 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 				continue
 			}
 			if u, ok := k.update(ctx, msg); ok {
+				if k.b.topo.Replicas == 1 {
+					u.AsOf = u.Entry.Rev
+				}
 				fn(u)
+				heard.Store(max(heard.Load(), u.Entry.Rev))
 			}
 		}
 	}

@@ -15,6 +15,7 @@ type platform struct {
 	*Broker
 	t      *testing.T
 	server *Server
+	ending sync.WaitGroup // calls that succeed
 }
 
 func newPlatform(t *testing.T) *platform {
@@ -26,6 +27,7 @@ func newPlatform(t *testing.T) *platform {
 	t.Cleanup(s.Shutdown)
 	p := &platform{t: t, server: s}
 	p.Broker = p.connect("first")
+	t.Cleanup(p.ending.Wait) // before that connection closes
 	if err := p.EnsurePlatform(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +84,9 @@ func (p *platform) work(handle func(*Delivery)) {
 // succeed ends a call with a JSON value.
 func (p *platform) succeed(d *Delivery, value string) {
 	r := &wire.Result{Run: d.Call.Run, Name: d.Call.Name, Status: wire.StatusOK, Worker: "w1", Started: time.Now(), Took: time.Millisecond, Attempts: d.Call.Attempt, Value: wire.Value{Body: []byte(value)}}
+	p.ending.Add(1)
 	d.Finish(context.Background(), r, func(err error) {
+		defer p.ending.Done()
 		if err != nil {
 			p.t.Errorf("finish %s: %v", d.Call.Run, err)
 		}

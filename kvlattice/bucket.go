@@ -47,15 +47,20 @@ type Update struct {
 	// Missed says that this update of Key can't be read any more, because it was
 	// replaced: of Entry there is only Rev. Whoever caches must re-read the key.
 	Missed bool
+	// AsOf says that every write up to this revision of a key that was followed by
+	// then has been told. 0 says nothing.
+	AsOf uint64
 }
 
 // A Feed tells of writes to exactly the keys that are followed, in the order of
-// their revisions, which all keys of a bucket share. Once Follow returned, every
-// write that a later Bucket.Read misses arrives as an Update. Updates that
-// arrive before Listen is called are kept for it.
+// their revisions, which all keys of a bucket share. Updates that arrive before
+// Listen is called are kept for it.
 type Feed interface {
 	Follow(key string) error
 	Unfollow(key string) error
+	// Fence returns a revision: what a read up to it, or later, misses of a key that
+	// was followed before arrives as an Update. 0 is any read.
+	Fence(ctx context.Context) (uint64, error)
 	// Listen hands updates to fn, one at a time, until ctx ends. fn doesn't
 	// block, and neither follows nor unfollows.
 	Listen(ctx context.Context, fn func(Update)) error

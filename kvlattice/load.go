@@ -93,7 +93,7 @@ func (s *Store) load(ctx context.Context, e *entry, after uint64) (bool, error) 
 func (s *Store) fill(ctx context.Context, e *entry, gen, after uint64) error {
 	s.count.misses.Add(1)
 	e.mu.Lock()
-	followed := e.followed
+	followed, complete := e.followed, e.gen == gen
 	e.mu.Unlock()
 	if !followed {
 		if err := s.feed.Follow(e.key); err != nil {
@@ -102,6 +102,13 @@ func (s *Store) fill(ctx context.Context, e *entry, gen, after uint64) error {
 		e.mu.Lock()
 		e.followed = true
 		e.mu.Unlock()
+	}
+	if !complete {
+		fence, err := s.feed.Fence(ctx)
+		if err != nil {
+			return fmt.Errorf("follow: %w", err)
+		}
+		after = max(after, fence)
 	}
 	return s.refresh(ctx, e, gen, after)
 }
@@ -229,7 +236,7 @@ func (s *Store) apply(u Update) {
 	if e := s.cache.find(u.Key); e != nil && s.wants(e, u.Entry) {
 		s.update(e, u)
 	}
-	raise(&s.progress, u.Entry.Rev)
+	raise(&s.progress, u.AsOf)
 }
 
 // update joins an update into the entry that follows its key.

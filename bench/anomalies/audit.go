@@ -16,21 +16,20 @@ import (
 // all runs had ended.
 const auditor = "audit"
 
-// readOnceThere reads a key, and waits for a server that is away: it is asked long
-// enough for a cluster to elect another.
-func (x *experiment) readOnceThere(ctx context.Context, level, key string) (op history.Op, err error) {
-	for began := time.Now(); time.Since(began) < runWithin; {
-		op, err = readOp(ctx, x.client.State().In(namespaceOf(level)), level, key)
-		if wire.KindOf(err) != wire.KindUnavailable {
-			break
+// patiently does something again while the server is away or full, for as long as
+// a run may take.
+func patiently(ctx context.Context, do func() error) error {
+	for began := time.Now(); ; {
+		err := do()
+		if kind := wire.KindOf(err); kind != wire.KindUnavailable && kind != wire.KindBusy || time.Since(began) > runWithin {
+			return err
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return op, context.Cause(ctx)
+			return errors.Join(err, context.Cause(ctx))
 		}
 	}
-	return op, err
 }
 
 // audit reads from the server what every key holds that was written at a causal
@@ -54,7 +53,10 @@ func (x *experiment) audit(ctx context.Context, level string, h *history.History
 	for reader := range x.cfg.Clients {
 		readers.Go(func() {
 			for i := reader; i < len(keys) && errs[reader] == nil; i += x.cfg.Clients {
-				ops[i], errs[reader] = x.readOnceThere(ctx, level, keys[i])
+				errs[reader] = patiently(ctx, func() (err error) {
+					ops[i], err = readOp(ctx, x.client.State().In(namespaceOf(level)), level, keys[i])
+					return err
+				})
 			}
 		})
 	}

@@ -216,7 +216,11 @@ func (x *experiment) call(ctx context.Context, level string, n int) (made, error
 	}
 	d := x.dags[x.load.random(streamOf(n, maxNodes)).IntN(len(x.dags))]
 	began := time.Now()
-	r, err := x.client.Broker().Call(ctx, wire.Call{Run: runID(level, n), Name: d.graph.Name, Level: level, Args: args})
+	var r wire.Result
+	err = patiently(ctx, func() (err error) {
+		r, err = x.client.Broker().Call(ctx, wire.Call{Run: runID(level, n), Name: d.graph.Name, Level: level, Args: args})
+		return err
+	})
 	ended := time.Now()
 	if err != nil {
 		return made{}, errors.Join(err, context.Cause(ctx))

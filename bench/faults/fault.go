@@ -31,6 +31,7 @@ var kinds = []kind{
 	{"node-kill", "a server dies (kill -9) and is started again", (*site).killNode},
 	{"node-stop", "a server is stopped (SIGSTOP), and goes on", (*site).stopNode},
 	{"node-cut", "a server is cut off from the others and from everybody", (*site).cutNode},
+	{"node-apart", "a server is cut off from the other servers, and its clients stay with it", (*site).partNode},
 	{"node-restart", "a server is told to end, and started again", (*site).restartNode},
 	{"node-slow", "a server runs for a fifth of the time only, as with a slow disk", (*site).slowNode},
 	{"quorum", "two of the three servers die at once: nothing can be stored meanwhile", (*site).loseQuorum},
@@ -102,15 +103,25 @@ func (s *site) stopNode(ctx context.Context, r *rand.Rand) (string, error) {
 		s.servers[i].Signal(syscall.SIGSTOP), pause(ctx, s.cfg.For), s.servers[i].Signal(syscall.SIGCONT))
 }
 
-// cutNode cuts all links that lead to a server or from it.
-func (s *site) cutNode(ctx context.Context, r *rand.Rand) (string, error) {
-	i := r.IntN(nodes)
-	links := []*link{s.front[i]}
+// around are the links between a server and the others.
+func (s *site) around(i int) (links []*link) {
 	for j := range nodes {
 		if i != j {
 			links = append(links, s.between[i][j], s.between[j][i])
 		}
 	}
+	return links
+}
+
+func (s *site) partNode(ctx context.Context, r *rand.Rand) (string, error) {
+	i := r.IntN(nodes)
+	return nodeName(i), s.cut(ctx, s.around(i))
+}
+
+// cutNode cuts all links that lead to a server or from it.
+func (s *site) cutNode(ctx context.Context, r *rand.Rand) (string, error) {
+	i := r.IntN(nodes)
+	links := append(s.around(i), s.front[i])
 	for _, w := range s.workers {
 		links = append(links, w.links[i])
 	}

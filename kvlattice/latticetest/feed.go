@@ -14,7 +14,7 @@ type Feed struct {
 
 	// mu guards everything below. It is taken after Memory.mu, or alone.
 	mu       sync.Mutex
-	followed map[string]int // key to the changes that it had by then
+	followed map[string]bool
 	queue    []kvlattice.Update
 	held     bool
 	news     chan struct{} // capacity 1: the queue has something
@@ -24,11 +24,9 @@ var _ kvlattice.Feed = (*Feed)(nil)
 
 // Follow has updates of the key told from now on.
 func (f *Feed) Follow(key string) error {
-	f.bucket.mu.Lock()
-	defer f.bucket.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.followed[key] = len(f.bucket.log[key])
+	f.followed[key] = true
 	return nil
 }
 
@@ -38,6 +36,13 @@ func (f *Feed) Unfollow(key string) error {
 	defer f.mu.Unlock()
 	delete(f.followed, key)
 	return nil
+}
+
+// Fence returns the revision that the bucket has come to.
+func (f *Feed) Fence(ctx context.Context) (uint64, error) {
+	f.bucket.mu.Lock()
+	defer f.bucket.mu.Unlock()
+	return f.bucket.rev, ctx.Err()
 }
 
 // Following returns how many keys are followed.
@@ -65,13 +70,8 @@ func (f *Feed) Release() {
 // Drop loses the updates that weren't told yet, and says so: as a client does
 // that was disconnected. Whoever reads after that sees what was lost.
 func (f *Feed) Drop() {
-	f.bucket.mu.Lock()
-	defer f.bucket.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key := range f.followed {
-		f.followed[key] = len(f.bucket.log[key])
-	}
 	f.queue = []kvlattice.Update{{Lost: true}}
 	f.ringLocked()
 }
@@ -104,7 +104,7 @@ func (f *Feed) next() (kvlattice.Update, bool) {
 func (f *Feed) hear(u kvlattice.Update) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.followed[u.Key]; ok {
+	if f.followed[u.Key] {
 		f.queue = append(f.queue, u)
 		f.ringLocked()
 	}
@@ -115,11 +115,4 @@ func (f *Feed) ringLocked() {
 	case f.news <- struct{}{}:
 	default:
 	}
-}
-
-// since returns how many changes the key had when it was followed, 0 if it isn't.
-func (f *Feed) since(key string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.followed[key]
 }

@@ -80,7 +80,7 @@ func (m *Memory) Fault(fault func(Op) Outcome) {
 }
 
 // Lag has reads show every key without its last n changes, as a replica does
-// that is behind; but not less than there was when the key was last followed.
+// that is behind; but not without what they say that they want to see.
 func (m *Memory) Lag(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,10 +115,7 @@ func (m *Memory) Keys() []string {
 func (m *Memory) Read(ctx context.Context, key string, after uint64) (kvlattice.Snapshot, error) {
 	var snap kvlattice.Snapshot
 	_, err := m.do(ctx, Op{Name: "read", Key: key}, func() (uint64, error) {
-		snap = m.snapshotLocked(key, m.lag)
-		if after > 0 && m.lag > 0 { // a replica that has caught up is asked instead
-			snap = m.snapshotLocked(key, 0)
-		}
+		snap = m.snapshotLocked(key, m.lag, after)
 		if snap.AsOf = after; m.lag == 0 {
 			snap.AsOf = m.rev
 		}
@@ -134,7 +131,7 @@ func (m *Memory) Read(ctx context.Context, key string, after uint64) (kvlattice.
 func (m *Memory) PutBase(ctx context.Context, key string, e kvlattice.Entry, rev uint64) (uint64, error) {
 	return m.do(ctx, Op{Name: "put base", Key: key}, func() (uint64, error) {
 		now := uint64(0)
-		if base := m.snapshotLocked(key, 0).Base; base != nil {
+		if base := m.snapshotLocked(key, 0, 0).Base; base != nil {
 			now = base.Rev
 		}
 		if now != rev {
@@ -158,7 +155,7 @@ func (m *Memory) PutSlot(ctx context.Context, key string, e kvlattice.Entry) (ui
 // PurgeSlot removes a slot that isn't newer than rev.
 func (m *Memory) PurgeSlot(ctx context.Context, key, writer string, rev uint64) error {
 	_, err := m.do(ctx, Op{Name: "purge slot", Key: key, Writer: writer}, func() (uint64, error) {
-		for _, slot := range m.snapshotLocked(key, 0).Slots {
+		for _, slot := range m.snapshotLocked(key, 0, 0).Slots {
 			if slot.Writer == writer && slot.Rev <= rev {
 				m.changeLocked(key, change{writer: writer})
 			}
@@ -213,7 +210,7 @@ func (m *Memory) putLocked(key string, e kvlattice.Entry) uint64 {
 	e.Header = maps.Clone(e.Header)
 	m.changeLocked(key, change{writer: e.Writer, entry: &e})
 	for _, f := range m.feeds {
-		f.hear(kvlattice.Update{Key: key, Entry: e})
+		f.hear(kvlattice.Update{Key: key, Entry: e, AsOf: e.Rev})
 	}
 	return m.rev
 }
@@ -226,13 +223,15 @@ func (m *Memory) changeLocked(key string, c change) {
 	m.now[key].apply(c)
 }
 
-func (m *Memory) snapshotLocked(key string, lag int) kvlattice.Snapshot {
+func (m *Memory) snapshotLocked(key string, lag int, after uint64) kvlattice.Snapshot {
 	at := m.now[key]
 	if lag > 0 {
 		log := m.log[key]
 		seen := max(len(log)-lag, 0)
-		for _, f := range m.feeds {
-			seen = max(seen, f.since(key))
+		for i, c := range log {
+			if c.entry != nil && c.entry.Rev <= after {
+				seen = max(seen, i+1)
+			}
 		}
 		at = make(elements)
 		for _, c := range log[:seen] {
@@ -255,7 +254,7 @@ func (m *Memory) snapshotLocked(key string, lag int) kvlattice.Snapshot {
 func (m *Memory) Feed() *Feed {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f := &Feed{bucket: m, followed: make(map[string]int), news: make(chan struct{}, 1)}
+	f := &Feed{bucket: m, followed: make(map[string]bool), news: make(chan struct{}, 1)}
 	m.feeds = append(m.feeds, f)
 	return f
 }
