@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // hangs is how long one operation of the load may take: longer than any fault.
@@ -25,7 +26,7 @@ type load struct {
 	calls    atomic.Int64
 	dags     atomic.Int64
 	writes   atomic.Int64
-	retried  atomic.Int64 // writes that were refused, and made again
+	retried  atomic.Int64 // what was refused, and done again
 	again    atomic.Int64 // calls that were made twice, under one id
 
 	mu     sync.Mutex       // guards what follows
@@ -78,19 +79,43 @@ func (l *load) run(ctx context.Context) error {
 // stop has the callers end once enough was done.
 func (l *load) stop() { l.stopping.Store(true) }
 
+// insist does something again for as long as it is refused because the platform is
+// away or full, and never for longer than ctx.
+func (l *load) insist(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if kind := wire.KindOf(err); kind != wire.KindBusy && kind != wire.KindUnavailable {
+			return err
+		}
+		l.retried.Add(1)
+		if late := pause(ctx, 50*time.Millisecond); late != nil {
+			return errors.Join(err, late)
+		}
+	}
+}
+
 // call calls a function that counts its calls; every tenth call is made twice
 // under one id, as a caller does that has lost the answer.
 func (l *load) call(ctx context.Context, _ int, n int64) error {
 	named := l.client.With(cloudburst.WithRunID(cloudburst.RunID(fmt.Sprint("order-", n))))
 	if n%10 == 0 {
 		l.again.Add(1)
-		f, err := cloudburst.Go[int](ctx, named, tally, n)
+		err := l.insist(ctx, func() error {
+			f, err := cloudburst.Go[int](ctx, named, tally, n)
+			if err == nil {
+				defer f.Close()
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("call %d: %w", n, err)
 		}
-		defer f.Close()
 	}
-	got, err := cloudburst.Call[int64](ctx, named, tally, n)
+	var got int64
+	err := l.insist(ctx, func() (err error) {
+		got, err = cloudburst.Call[int64](ctx, named, tally, n)
+		return err
+	})
 	if err == nil && got != n {
 		err = fmt.Errorf("it was answered by that of call %d", got)
 	}
@@ -101,7 +126,11 @@ func (l *load) call(ctx context.Context, _ int, n int64) error {
 }
 
 func (l *load) dag(ctx context.Context, _ int, n int64) error {
-	got, err := cloudburst.Call[int](ctx, l.client, diamond().Name, n)
+	var got int
+	err := l.insist(ctx, func() (err error) {
+		got, err = cloudburst.Call[int](ctx, l.client.With(cloudburst.WithRunID(cloudburst.RunID(fmt.Sprint("diamond-", n)))), diamond().Name, n)
+		return err
+	})
 	if want := diamondOf(int(n)); err == nil && got != want {
 		err = fmt.Errorf("it returned %d, want %d", got, want)
 	}
@@ -117,27 +146,23 @@ func (l *load) write(ctx context.Context, caller int, n int64) error {
 	l.mu.Lock()
 	l.tried[key] = n
 	l.mu.Unlock()
-	for {
-		err := l.client.State().In(namespace).Put(ctx, key, n)
-		if err == nil {
-			l.mu.Lock()
-			l.acked[key] = n
-			l.mu.Unlock()
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("write %s: %w", key, err)
-		}
-		l.retried.Add(1)
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
+	err := l.insist(ctx, func() error { return l.client.State().In(namespace).Put(ctx, key, n) })
+	if err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
 	}
+	l.mu.Lock()
+	l.acked[key] = n
+	l.mu.Unlock()
+	return nil
 }
 
 func (l *load) probe(ctx context.Context, _ int, n int64) error {
 	began := time.Now()
-	if _, err := cloudburst.Call[int64](ctx, l.client, echo, n); err != nil {
+	err := l.insist(ctx, func() error {
+		_, err := cloudburst.Call[int64](ctx, l.client, echo, n)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("probe %d: %w", n, err)
 	}
 	l.mu.Lock()

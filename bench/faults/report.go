@@ -96,7 +96,7 @@ func (r *Report) Write(w io.Writer, asJSON bool) error {
 	if r.Lost != nil {
 		lost = "LOST: " + r.Lost.Error()
 	}
-	_, err := fmt.Fprintf(w, "%s\n%d calls (%d of them made twice), %d DAG runs and %d writes were acknowledged in %v, during %d faults: %s.\n%d tries to write were refused and made again. Seed %d.\n",
+	_, err := fmt.Fprintf(w, "%s\n%d calls (%d of them made twice), %d DAG runs and %d writes were acknowledged in %v, during %d faults: %s.\n%d times something was refused, and done again. Seed %d.\n",
 		t.Render(), r.Calls, r.Twice, r.DAGs, r.Writes, r.Took.Round(time.Second), len(r.Events), lost, r.Refused, r.Seed)
 	if err == nil && r.Levels != nil {
 		err = r.Levels.Write(w, false)
