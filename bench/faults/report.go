@@ -20,7 +20,7 @@ type Report struct {
 	Events []Event
 	// Calls, DAGs and Writes are how many were acknowledged and ended well; none
 	// may end otherwise. Twice is how many of the calls were made twice under one
-	// id, Refused how many tries to write were refused and made again.
+	// id, Refused how often something was refused and done again.
 	Calls, DAGs, Writes, Twice, Refused int64
 	Probes                              int
 	// Lost is what is not as it was acknowledged; nil if all is.

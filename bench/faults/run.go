@@ -34,7 +34,7 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	s := &site{cfg: cfg, fail: fail}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, context.Cause(ctx))
+		return nil, because(err, context.Cause(ctx))
 	}
 	l := newLoad(s.client, cfg)
 	loaded := make(chan error, 1)
@@ -47,16 +47,16 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	}()
 	levels, err := s.levels(ctx)
 	if err != nil {
-		return nil, errors.Join(err, context.Cause(ctx))
+		return nil, because(err, context.Cause(ctx))
 	}
 	r = &Report{Seed: cfg.Seed}
 	began := time.Now()
 	r.Events, err = s.breakAll(ctx, l)
 	l.stop()
-	err = errors.Join(err, <-loaded)
+	err = because(err, <-loaded)
 	r.Took = time.Since(began)
 	if err != nil {
-		return nil, errors.Join(err, context.Cause(ctx))
+		return nil, because(err, context.Cause(ctx))
 	}
 	checked := <-levels
 	if checked.err != nil {
@@ -67,6 +67,14 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 	r.Refused, r.Twice, r.Probes = l.retried.Load(), l.again.Load(), len(l.probes)
 	r.Lost = l.audit(ctx, cloudburst.NewClient(s.direct, nil).State().In(namespace))
 	return r, nil
+}
+
+// because adds to an error what caused it, unless it says so already.
+func because(err, cause error) error {
+	if cause != nil && errors.Is(err, cause) {
+		return err
+	}
+	return errors.Join(err, cause)
 }
 
 type checked struct {
