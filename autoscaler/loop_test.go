@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,8 @@ import (
 
 // A site is a pool of which everything is known.
 type site struct {
+	mu sync.Mutex // guards all of it
+
 	m       Measurement
 	fail    error
 	workers int
@@ -18,10 +21,34 @@ type site struct {
 	told    []Decision
 }
 
-func (s *site) Measure(context.Context, string) (Measurement, error) { return s.m, s.fail }
-func (s *site) Current(context.Context, string) (int, error)         { return s.workers, nil }
-func (s *site) Scaled(_ string, _ int, d Decision)                   { s.told = append(s.told, d) }
+func (s *site) Measure(context.Context, string) (Measurement, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m, s.fail
+}
+
+func (s *site) Current(context.Context, string) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.workers, nil
+}
+
+func (s *site) Scaled(_ string, _ int, d Decision) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = append(s.told, d)
+}
+
+// becomes has it measure something else from now on.
+func (s *site) becomes(m Measurement, fail error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m, s.fail = m, fail
+}
+
 func (s *site) Scale(_ context.Context, _ string, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.workers, s.scaled = n, append(s.scaled, n)
 	return nil
 }
@@ -44,12 +71,12 @@ func TestLoopMeasuresDecidesAndActs(t *testing.T) {
 			t.Errorf("10 waiting were answered by %v, want 5 workers, once", s.scaled)
 		}
 		// What can't be measured changes nothing.
-		s.m, s.fail = Measurement{}, errors.New("gone")
+		s.becomes(Measurement{}, errors.New("gone"))
 		pass(time.Minute)
 		if s.workers != 5 {
 			t.Errorf("it scaled to %d on no measurement", s.workers)
 		}
-		s.fail = nil
+		s.becomes(Measurement{}, nil)
 		pass(30 * time.Second)
 		if s.workers != 1 {
 			t.Errorf("after the stable window there are %d workers, want the minimum, 1", s.workers)

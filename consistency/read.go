@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
@@ -32,7 +33,7 @@ func (s *Session) view(ctx context.Context, state State, at ref) (kvlattice.View
 		v, err = state.View(ctx, at.key, v.Rev)
 	}
 	if err != nil {
-		return v, err
+		return v, s.failed(ctx, err)
 	}
 	return v, s.shown(ctx, state, at, v)
 }
@@ -58,7 +59,7 @@ func (s *Session) stored(ctx context.Context, state State, at ref) (kvlattice.La
 	if s.cfg.Level == Repeatable {
 		h, err := s.hold(ctx, state, at)
 		if err != nil || h.lattice == nil {
-			return nil, err
+			return nil, s.failed(ctx, err)
 		}
 		return h.lattice.Clone(), nil
 	}
@@ -68,7 +69,7 @@ func (s *Session) stored(ctx context.Context, state State, at ref) (kvlattice.La
 		l, rev, err = state.Read(ctx, at.key, rev) // as in view
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.failed(ctx, err)
 	}
 	v := kvlattice.View{Rev: rev}
 	v.Seen, v.After = kvlattice.Seen(l)
@@ -214,6 +215,28 @@ func (s *Session) find(ctx context.Context, state State, at ref, v Version) (kvl
 	defer s.mu.Unlock()
 	s.broken = restart(&s.past, fmt.Sprintf("worker %s is gone, which kept the version of %q that the run had read", v.At, at.key), v.At)
 	return nil, s.broken
+}
+
+// failed notes that a read failed for want of the storage, and not of time.
+func (s *Session) failed(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	switch wire.KindOf(err) { //nolint:exhaustive // others are what is wrong with the question
+	case 0, wire.KindUnavailable, wire.KindBusy:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.away = err
+	}
+	return err
+}
+
+// Away returns why the storage couldn't be read since the node began; nil if it
+// always could. A function that failed then hasn't failed by itself.
+func (s *Session) Away() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.away
 }
 
 // Broken returns why the run has to begin again; nil if it hasn't. A function may

@@ -88,6 +88,7 @@ type Session struct {
 	held     map[ref]*holding          // level Repeatable: what the run has of a key
 	seen     map[ref]kvlattice.Lattice // causal levels: what was shown of a register
 	broken   *RestartError
+	away     error // see Away
 }
 
 // ref is a key of a namespace.
@@ -117,6 +118,7 @@ func NewSession(cfg Config) (*Session, error) {
 func (s *Session) SetNode(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.away = nil
 	if s.id.Node != node {
 		s.id.Node, s.flushes, s.tags, s.retagged = node, 0, 0, false
 	}

@@ -197,6 +197,9 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value)
 	if _, missing := errors.AsType[*notHostedError](err); missing {
 		return wire.Value{}, err // its code can't be had here now
 	}
+	if away := j.session.Away(); err != nil && away != nil {
+		return wire.Value{}, &storageError{away}
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 			err = cause // the function handed on what ended its context

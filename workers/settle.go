@@ -46,7 +46,7 @@ func (e *notHostedError) Unwrap() error { return e.why }
 // out again, with growing waits, until the storage is back.
 type storageError struct{ err error }
 
-func (e *storageError) Error() string { return "store writes: " + e.err.Error() }
+func (e *storageError) Error() string { return "storage: " + e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
 // finish stores the result, tells the caller and acknowledges the call.

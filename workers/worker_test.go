@@ -284,6 +284,33 @@ func TestStorageFailureIsRetriedWithGrowingWaits(t *testing.T) {
 	}
 }
 
+// A function that can't read hasn't failed by itself, whatever it makes of that.
+func TestReadThatFailsIsRetried(t *testing.T) {
+	r := newRig(t)
+	r.host(wire.Function{Name: "f", Attempts: 1}, func(ctx context.Context, c *runtime.Call) (wire.Value, error) {
+		if _, _, err := c.State.Get(ctx, "", "k"); err != nil {
+			return wire.Value{}, errors.New("boom")
+		}
+		return wire.Value{}, nil
+	})
+	r.host(wire.Function{Name: "careless", Attempts: 1}, func(ctx context.Context, c *runtime.Call) (wire.Value, error) {
+		_, _, _ = c.State.Get(ctx, "", "k")
+		return wire.Value{}, nil
+	})
+	r.bucket.Fault(func(latticetest.Op) latticetest.Outcome { return latticetest.Fails })
+	d := newDelivery()
+	if end := r.take(t, wire.Call{Name: "f"}, d); end != "nak 1s" || d.buried != nil {
+		t.Errorf("ended with %q, buried %v, want another attempt", end, d.buried)
+	}
+	if end := r.take(t, wire.Call{Name: "careless"}, newDelivery()); end != "finish" {
+		t.Errorf("one that does without ended with %q", end)
+	}
+	r.bucket.Fault(nil)
+	if end := r.take(t, wire.Call{Name: "f"}, newDelivery()); end != "finish" {
+		t.Errorf("ended with %q once the storage was back", end)
+	}
+}
+
 func TestUnstoredEndingsAreRetried(t *testing.T) {
 	r := newRig(t)
 	r.host(wire.Function{Name: "ok"}, fails(nil))
