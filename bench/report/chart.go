@@ -32,7 +32,7 @@ func (c Chart) draw(rows []row) string {
 	}
 	var labels, values []string
 	for _, r := range rows {
-		if v, ok := r.number(c.Value); ok && c.shows(r) {
+		if v, ok := r.number(c.Value); ok && v != 0 && c.shows(r) {
 			labels, values = append(labels, quoted(r.text(c.Label))), append(values, digits(v))
 		}
 	}

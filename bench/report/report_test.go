@@ -25,7 +25,8 @@ func TestWrite(t *testing.T) {
 		Command: "cloudburst bench all", Rows: &rows, Progress: &progress,
 		Sections: []Section{
 			says("first", `{"bench":"first","case":"a | b","p50_us":12.3456,"ratio":null,"wait_ns":1500000000,"paper":"\"quick\""}
-{"bench":"first","case":"b","p50_us":1234.5,"wait_ns":0,"ok":true,"moments":[{"s":0,"n":1},{"s":1,"n":5}]}
+{"bench":"first","case":"unmeasured","p50_us":0}
+{"bench":"first","case":"b","p50_us":1234.5,"wait_ns":0,"p99_us":0,"ok":true,"moments":[{"s":0,"n":1},{"s":1,"n":5}]}
 `, nil,
 				Chart{Title: `a "chart"`, Label: "case", Value: "p50_us", Unit: "µs"},
 				Chart{Title: "one bar", Label: "case", Value: "p50_us", Unit: "µs", Where: map[string]string{"case": "b"}},
@@ -40,7 +41,7 @@ func TestWrite(t *testing.T) {
 	for _, want := range []string{
 		"# Cloudburst, measured\n", "`cloudburst bench all`", " cores (GOMAXPROCS ", ", NATS server ", "- [The second one](#the-second-one)\n",
 		"## The first\n\nWhat it is. `cloudburst bench first`, which took ",
-		"| case | p50 us | wait | paper | ok |\n| --- | ---:| ---:| --- | --- |\n| a \\| b | 12.3 | 1.5s | \"quick\" |  |\n| b | 1234 | 0s |  | yes |\n",
+		"| case | p50 µs | wait | paper | ok |\n| --- | ---:| ---:| --- | --- |\n| a \\| b | 12.3 | 1.5s | \"quick\" |  |\n| unmeasured |  |  |  |  |\n| b | 1234 | 0s |  | yes |\n",
 		"```mermaid\nxychart-beta\n  title \"a 'chart'\"\n  x-axis [\"a | b\", \"b\"]\n  y-axis \"µs\"\n  bar [12.3, 1234]\n```\n",
 		"  title \"one bar\"\n  x-axis [\"b\"]\n",
 		"  title \"time, b: n\"\n  x-axis \"s\" 0 --> 1\n  y-axis \"slots\"\n  line [1, 5]\n```\n",
@@ -53,8 +54,8 @@ func TestWrite(t *testing.T) {
 	if strings.Contains(out.String(), "no bars") {
 		t.Errorf("a chart of nothing in\n%s", &out)
 	}
-	if n := strings.Count(rows.String(), "\n"); n != 2 {
-		t.Errorf("%d rows, want 2: %s", n, &rows)
+	if n := strings.Count(rows.String(), "\n"); n != 3 {
+		t.Errorf("%d rows, want 3: %s", n, &rows)
 	}
 	if !strings.Contains(progress.String(), "2 of 2: second one\n") {
 		t.Errorf("progress %q", &progress)

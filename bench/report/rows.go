@@ -69,8 +69,11 @@ func (r row) text(field string) string {
 		return s
 	}
 	if v, ok := r.number(field); ok {
-		if strings.HasSuffix(field, nanos) {
+		switch {
+		case strings.HasSuffix(field, nanos):
 			return time.Duration(v).Round(time.Millisecond).String()
+		case v == 0 && (strings.HasSuffix(field, "_us") || strings.HasSuffix(field, "_ms") || strings.HasSuffix(field, "per_s")):
+			return "" // nothing takes no time: it wasn't measured
 		}
 		return digits(v)
 	}
@@ -78,6 +81,17 @@ func (r row) text(field string) string {
 		return "yes"
 	}
 	return ""
+}
+
+// title is a field's name as people read it.
+func title(field string) string {
+	words := strings.Split(strings.TrimSuffix(field, nanos), "_")
+	for i, w := range words {
+		if w == "us" {
+			words[i] = "µs"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // nanos ends the names of fields that hold durations.
@@ -117,7 +131,7 @@ func tableOf(rows []row) string {
 	header := make(table.Row, len(fields))
 	columns := make([]table.ColumnConfig, len(fields))
 	for i, f := range fields {
-		header[i] = strings.ReplaceAll(strings.TrimSuffix(f, nanos), "_", " ")
+		header[i] = title(f)
 		columns[i] = table.ColumnConfig{Number: i + 1, AlignHeader: text.AlignLeft}
 		if slices.ContainsFunc(rows, func(r row) bool { _, ok := r.number(f); return ok }) {
 			columns[i].Align, columns[i].AlignHeader = text.AlignRight, text.AlignRight

@@ -77,7 +77,7 @@ func (c *console) writeReport(ctx context.Context, path string, cfg report.Confi
 		return err
 	}
 	if !c.json() {
-		_, err = fmt.Fprintf(c.Stdout, "%s has %d benchmarks\n", path, len(cfg.Sections))
+		_, err = fmt.Fprintf(c.Stdout, "wrote %s\n", path)
 	}
 	return err
 }
@@ -129,7 +129,7 @@ func (c *console) basicSections(short bool, store string) []report.Section {
 			About:  "Eight writers add to one key, by reading it and writing it back if nobody wrote since (cas), and by merging; the sum is checked. Then what a read of a much written key costs.",
 			Charts: []report.Chart{{Title: "additions to one key", Label: "case", Value: "per_s", Unit: "a second"}},
 			Run: func(ctx context.Context, out io.Writer) error {
-				return bench.HotKey(ctx, bench.HotKeyConfig{JSON: true, Store: store, For: pick(short, 300*time.Millisecond, 0), Rounds: pick(short, 1, 0)}, out)
+				return bench.HotKey(ctx, bench.HotKeyConfig{JSON: true, Store: store, For: pick(short, 300*time.Millisecond, 0), Rounds: pick(short, 1, 0), Each: pick(short, 50, 0)}, out)
 			},
 		},
 		{
