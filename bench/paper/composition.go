@@ -253,7 +253,7 @@ func compositions(ctx context.Context, c *cloudburst.Client) ([]*way, error) {
 		composed("nats chain", "", func(ctx context.Context, x float64) (float64, error) {
 			return parsed(request(ctx, plainChain, text64(x)))
 		}),
-		composed("dag fused", "as fast as Dask; 5x faster than one Lambda; Step Functions 82x slower", call(fused.Name)),
+		composed("dag fused", "as fast as Dask, 5x faster than one Lambda; Step Functions 82x slower", call(fused.Name)),
 		composed("dag hop", "", call(hop.Name)),
 		composed("caller", "", func(ctx context.Context, x float64) (float64, error) {
 			more, err := call(fnIncrement)(ctx, x)

@@ -70,7 +70,7 @@ func Retwis(ctx context.Context, cfg RetwisConfig, out io.Writer) error {
 		first := len(rows)
 		for _, workers := range cfg.Workers {
 			if cfg.Progress != nil {
-				fmt.Fprintf(cfg.Progress, "retwis at %s on %d workers\n", level, workers) //nolint:errcheck // only progress
+				fmt.Fprintf(cfg.Progress, "retwis at %s on %d workers\n", level, workers)
 			}
 			row, err := retwisOne(ctx, cfg, level, workers)
 			if err != nil {

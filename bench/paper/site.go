@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/cloudburst-nats/cloudburst"
@@ -88,8 +89,8 @@ func (s *site) endWorkers() error {
 // close ends everything, last opened first. It may be called once.
 func (s *site) close() error {
 	var errs []error
-	for i := len(s.ends) - 1; i >= 0; i-- {
-		errs = append(errs, s.ends[i]())
+	for _, end := range slices.Backward(s.ends) {
+		errs = append(errs, end())
 	}
 	return errors.Join(errs...)
 }

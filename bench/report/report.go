@@ -61,7 +61,7 @@ func Write(ctx context.Context, cfg Config, out io.Writer) error {
 
 func (c Config) tell(format string, args ...any) {
 	if c.Progress != nil {
-		fmt.Fprintf(c.Progress, format, args...) //nolint:errcheck // only progress
+		fmt.Fprintf(c.Progress, format, args...)
 	}
 }
 

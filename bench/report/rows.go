@@ -45,7 +45,7 @@ func parse(in io.Reader) ([]row, error) {
 			if err := dec.Decode(&value); err != nil {
 				return rows, fmt.Errorf("read rows: %w", err)
 			}
-			field := name.(string) //nolint:forcetypeassert // it is, in an object
+			field, _ := name.(string) // it is, in an object
 			r.fields = append(r.fields, field)
 			r.values[field] = value
 		}
