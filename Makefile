@@ -10,7 +10,7 @@ RACE          := $(if $(shell command -v gcc || command -v clang),-race)
 FUZZTIME      ?= 60s
 ARGS          ?=
 
-.PHONY: help build test demo bench fuzz lint fmt tidy check nats
+.PHONY: help build test demo bench report fuzz lint fmt tidy check nats
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: ## Run all tests with the race detector, the e2e suite included
 
 bench: build ## Measure calls beside raw NATS (ARGS="-o json")
 	./bin/cloudburst bench call $(ARGS)
+
+report: build ## Run all benchmarks and write report.md (ARGS="--short")
+	./bin/cloudburst bench all $(ARGS)
 
 fuzz: ## Run every fuzz target for FUZZTIME (60s)
 	@for pkg in $$(go list ./...); do \

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -60,7 +61,19 @@ type AutoscaleRow struct {
 	Lost  int     `json:"lost"` // that failed, or never ended
 	// Slowest is the longest that a call took, of which it ran for scaleTakes.
 	Slowest float64 `json:"slowest_s"`
+	// Timeline is what was there, about twice a second from a little before the step.
+	Timeline []ScaleMoment `json:"timeline"`
 }
+
+// A ScaleMoment is what was there at one time of a step.
+type ScaleMoment struct {
+	At      float64 `json:"s"` // from the first moment
+	Slots   int     `json:"slots"`
+	Waiting uint64  `json:"waiting"` // calls that nobody had taken yet
+}
+
+// scaleEvery is the time between two moments of a timeline.
+const scaleEvery = 500 * time.Millisecond
 
 // The load: calls of scaleTakes, of which scaleLow and scaleHigh a second keep one
 // slot and sixteen slots busy.
@@ -268,9 +281,13 @@ func follow(ctx context.Context, cfg AutoscaleConfig, b *broker.Broker, least in
 		row.Calls, row.Lost = int(load.calls.Load()), int(load.lost.Load())
 		row.Slowest = time.Duration(load.slowest.Load()).Seconds()
 	}()
+	watched := time.Now()
 	have := func(ok func(slots int, pending uint64) bool) (float64, error) {
 		return waitFor(ctx, b, func(slots int, pending uint64) bool {
 			row.Most = max(row.Most, slots)
+			if now := time.Since(watched); now >= time.Duration(len(row.Timeline))*scaleEvery {
+				row.Timeline = append(row.Timeline, ScaleMoment{math.Round(now.Seconds()*10) / 10, slots, pending})
+			}
 			return ok(slots, pending)
 		})
 	}

@@ -57,23 +57,22 @@ func churns() []churn {
 	}
 }
 
-// Of each kind one key is written by churnWriters workers, one after another,
-// churnEach times each, and another once.
+// Of each kind one key is written by churnWriters workers, one after another, and
+// another once.
 const (
 	churnWriters = 100
-	churnEach    = 1000
 	churnReads   = 4000
 )
 
 // churn measures what a read of a key costs that many have written, beside one
 // of a key that was written once.
-func (s *site) churn(ctx context.Context, c churn) ([]Row, error) {
+func (s *site) churn(ctx context.Context, c churn, each int) ([]Row, error) {
 	hot, cold := "churn-"+string(c.kind), "once-"+string(c.kind)
 	last := ""
 	for w := range churnWriters {
 		writer := fmt.Sprintf("w%d", w)
-		last = writer + "/" + strconv.Itoa(churnEach)
-		if err := s.visit(ctx, c, hot, writer, churnEach); err != nil {
+		last = writer + "/" + strconv.Itoa(each)
+		if err := s.visit(ctx, c, hot, writer, each); err != nil {
 			return nil, err
 		}
 	}
@@ -91,7 +90,7 @@ func (s *site) churn(ctx context.Context, c churn) ([]Row, error) {
 	st := kvlattice.New(kvlattice.Config{}, bucket, nil) // without a feed, every read asks the server
 	l, _, err := st.Read(ctx, hot, 0)
 	if err == nil {
-		err = c.check(l, last, churnWriters*churnEach)
+		err = c.check(l, last, churnWriters*each)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", hot, err)
@@ -110,7 +109,7 @@ func (s *site) churn(ctx context.Context, c churn) ([]Row, error) {
 	for i, key := range []string{cold, hot} {
 		sorted := slices.Sorted(slices.Values(micros[key]))
 		rows[i] = Row{
-			Bench: "hotkey", Case: fmt.Sprintf("read %s, %s", c.kind, map[string]string{cold: "written once", hot: "100,000 times"}[key]),
+			Bench: "hotkey", Case: fmt.Sprintf("read %s, %s", c.kind, map[string]string{cold: "written once", hot: fmt.Sprintf("%d times", churnWriters*each)}[key]),
 			Transport: TCP, P50: quantile(sorted, 0.5), P99: quantile(sorted, 0.99),
 		}
 	}

@@ -26,6 +26,9 @@ type HotKeyConfig struct {
 	For time.Duration
 	// Rounds is how often the contenders take turns. Default 3.
 	Rounds int
+	// Each is how often each of a hundred workers writes the key whose reads are
+	// measured then. Default 1,000.
+	Each int
 	// JSON has one JSON object written for each row, instead of a table.
 	JSON bool
 	// Store is an existing directory under which the server keeps its data,
@@ -43,6 +46,9 @@ func (c HotKeyConfig) withDefaults() HotKeyConfig {
 	if c.Rounds <= 0 {
 		c.Rounds = 3
 	}
+	if c.Each <= 0 {
+		c.Each = 1000
+	}
 	return c
 }
 
@@ -53,8 +59,8 @@ func (c HotKeyConfig) withDefaults() HotKeyConfig {
 //	cas ×16    the same with 16 callers on each connection
 //	merge ×16  the same with 16 callers on each worker
 //
-// Then what a read costs, past any cache, of a key that a hundred workers wrote a
-// hundred thousand times, beside one of a key that was written once. After each
+// Then what a read costs, past any cache, of a key that a hundred workers wrote Each
+// times each, beside one of a key that was written once. After each
 // the key must hold exactly what was acknowledged; else it fails.
 func HotKey(ctx context.Context, cfg HotKeyConfig, out io.Writer) (err error) {
 	cfg = cfg.withDefaults()
@@ -88,7 +94,7 @@ func HotKey(ctx context.Context, cfg HotKeyConfig, out io.Writer) (err error) {
 	}
 	rows := hotRows(cases)
 	for _, c := range churns() {
-		more, err := s.churn(ctx, c)
+		more, err := s.churn(ctx, c, cfg.Each)
 		if err != nil {
 			return err
 		}

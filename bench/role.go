@@ -15,6 +15,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
+	"github.com/cloudburst-nats/cloudburst/bench/paper"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -49,6 +50,8 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		return playServer(ctx, at, out)
 	case anomalies.Role:
 		return anomalies.Serve(ctx, at, out)
+	case paper.Role:
+		return paper.Serve(ctx, at, out)
 	case faults.RoleNode, faults.RoleWorker:
 		return faults.Serve(ctx, role, at, out)
 	}

@@ -58,6 +58,8 @@ type Published struct {
 type Query struct {
 	User  int `json:"user"`
 	Limit int `json:"limit,omitempty"` // 0: all
+	// Answers asks for Page.Orphans.
+	Answers bool `json:"answers,omitempty"`
 }
 
 // A Page is a timeline's newest posts, newest first.
@@ -65,6 +67,8 @@ type Page struct {
 	Posts []Post `json:"posts"`
 	// Ahead counts posts that the timeline lists and that can't be read yet.
 	Ahead int `json:"ahead,omitempty"`
+	// Orphans counts replies among the posts that answer one which can't be read.
+	Orphans int `json:"orphans,omitempty"`
 }
 
 // Handle adds the functions to a worker. They keep their state in the worker's
@@ -151,6 +155,21 @@ func timeline(ctx context.Context, s *cloudburst.Session, q Query) (Page, error)
 			return Page{}, err
 		default:
 			page.Posts = append(page.Posts, p)
+		}
+	}
+	if !q.Answers {
+		return page, nil
+	}
+	for _, p := range page.Posts {
+		if p.To == "" {
+			continue
+		}
+		_, found, err := s.Get(ctx, postKey(p.To))
+		if err != nil {
+			return Page{}, err
+		}
+		if !found {
+			page.Orphans++
 		}
 	}
 	return page, nil

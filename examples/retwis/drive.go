@@ -24,9 +24,11 @@ const (
 
 // A driver calls the clone as its users would, and notes what came back.
 type driver struct {
-	client *cloudburst.Client
-	graph  *socialGraph
-	ops    []op
+	client  *cloudburst.Client
+	level   string // of all calls; empty is the default
+	answers bool   // readers look for what replies answer
+	graph   *socialGraph
+	ops     []op
 
 	// Of each post and reply of ops: its run, set before done is closed, and
 	// whether it was acknowledged.
@@ -36,9 +38,11 @@ type driver struct {
 
 	mu    sync.Mutex // guards what follows
 	tally map[kind]*tally
-	first error    // of the calls that failed
-	ahead int      // posts that a read found listed and could not read yet
-	wrong []string // what calls returned that can't be
+	first error // of the calls that failed
+	ahead int   // posts that a read found listed and could not read yet
+	// orphans are replies that a read showed though what they answer wasn't there.
+	orphans int
+	wrong   []string // what calls returned that can't be
 }
 
 // A tally is what is known of the calls of one kind.
@@ -82,7 +86,7 @@ func (d *driver) step(ctx context.Context, i int) error {
 	var err error
 	switch o := d.ops[i]; o.kind {
 	case kindTimeline:
-		err = d.read(ctx, Query{User: o.user, Limit: pageSize})
+		err = d.read(ctx, Query{User: o.user, Limit: pageSize, Answers: d.answers})
 	case kindReply:
 		// Steps begin in order, so the one that is waited for has begun.
 		select {
@@ -123,10 +127,11 @@ func (d *driver) read(ctx context.Context, q Query) error {
 	if err := d.graph.judge(q, page); err != nil {
 		d.strange(err.Error())
 	}
-	if page.Ahead > 0 {
+	if page.Ahead > 0 || page.Orphans > 0 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.ahead += page.Ahead
+		d.orphans += page.Orphans
 	}
 	return nil
 }
@@ -167,7 +172,7 @@ func call[R any](ctx context.Context, d *driver, k kind, run wire.RunID, arg any
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	began := time.Now()
-	r, err := d.client.Broker().Call(ctx, wire.Call{Run: run, Name: string(k), Args: args})
+	r, err := d.client.Broker().Call(ctx, wire.Call{Run: run, Name: string(k), Level: d.level, Args: args})
 	took := time.Since(began)
 	switch {
 	case err != nil:

@@ -20,7 +20,8 @@ type report struct {
 	Follows int              `json:"follows"`
 	Callers int              `json:"callers"`
 	Calls   []row            `json:"calls"`
-	Ahead   int              `json:"ahead"`  // posts that a read found listed and could not read yet
+	Ahead   int              `json:"ahead"` // posts that a read found listed and could not read yet
+	Orphans int              `json:"orphans,omitempty"`
 	Stored  map[string]int64 `json:"stored"` // bytes by stream
 	Verdict verdict          `json:"verified"`
 	Took    float64          `json:"took_s"`

@@ -48,6 +48,12 @@ type Config struct {
 	Callers int
 	// Slots is how many calls the worker runs at once. Default: the worker's.
 	Slots int
+	// Served says that workers elsewhere serve the functions, in pool Pool, with
+	// Namespace as theirs. Default: Run serves them.
+	Served bool
+	// Answers has readers look for what the replies that they are shown answer, and
+	// the report count those that answer nothing that can be read.
+	Answers bool
 
 	// JSON prints the report as one JSON object, and nothing else.
 	JSON bool
@@ -130,7 +136,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, stop()) }()
 	ops := mix(cfg.rng(2), len(g.names), cfg.Posts, cfg.Timelines)
 	r := &report{Users: len(g.names), Follows: g.edges(), Callers: cfg.Callers}
-	if err := cfg.run(ctx, r, newDriver(cfg.Client.With(cloudburst.WithLevel(cfg.Level)), g, ops), out); err != nil {
+	d := newDriver(cfg.Client, g, ops)
+	d.level, d.answers = cfg.Level, cfg.Answers
+	if err := cfg.run(ctx, r, d, out); err != nil {
 		return err
 	}
 	if cfg.Hold != nil {
@@ -200,7 +208,7 @@ func (d *driver) drive(ctx context.Context, r *report, shown io.Writer) error {
 			}
 		}
 	}
-	r.Ahead = d.ahead
+	r.Ahead, r.Orphans = d.ahead, d.orphans
 	return nil
 }
 
@@ -244,9 +252,12 @@ func (c Config) checkEmpty(ctx context.Context) error {
 	return err
 }
 
-// serve starts a worker and returns once the clone can be called. stop drains
-// it.
+// serve starts a worker, unless there are others, and returns once the clone can be
+// called. stop drains it.
 func (c Config) serve(ctx context.Context) (stop func() error, err error) {
+	if c.Served {
+		return func() error { return nil }, Apply(ctx, c.Client)
+	}
 	opts := []cloudburst.WorkerOption{cloudburst.Pool(Pool), cloudburst.Namespace(c.Namespace)}
 	if c.Slots > 0 {
 		opts = append(opts, cloudburst.Slots(c.Slots))

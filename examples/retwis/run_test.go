@@ -75,6 +75,31 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// The calls ask for the level: one that isn't there has them fail. Workers elsewhere
+// serve them.
+func TestRunAtLevel(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	cfg := Config{Client: platform(t), Users: 20, Follows: 3, Posts: 20, Callers: 4, Served: true, Answers: true, Level: cloudburst.Causal, JSON: true}
+	w := cloudburst.NewWorker(cfg.Client, cloudburst.Pool(Pool), cloudburst.Namespace(DefaultNamespace))
+	Handle(w)
+	served := make(chan error, 1)
+	go func() { served <- w.Serve(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	<-w.Ready()
+	if err := Run(ctx, cfg, io.Discard); err != nil {
+		t.Error(err)
+	}
+	cfg.Namespace, cfg.Level = "another", "perfect"
+	if err := Run(ctx, cfg, io.Discard); err == nil || !strings.Contains(err.Error(), "perfect") {
+		t.Errorf("at a level that isn't there: %v", err)
+	}
+}
+
 // useAsReader uses the clone as the tutorial does.
 func useAsReader(ctx context.Context, t *testing.T, c *cloudburst.Client) {
 	t.Helper()
@@ -100,6 +125,15 @@ func useAsReader(ctx context.Context, t *testing.T, c *cloudburst.Client) {
 	sure(err)
 	if len(all.Posts) != len(elements) {
 		t.Errorf("the timeline without a limit has %d posts, the state %d", len(all.Posts), len(elements))
+	}
+	// A reply that is there while what it answers is not, as nobody has read yet.
+	state := c.State().In(DefaultNamespace)
+	sure(state.Put(ctx, "post:orphan", Post{ID: "orphan", User: 77, To: "nothing"}))
+	sure(state.Set("timeline:77").Add(ctx, "orphan"))
+	page, err = cloudburst.Call[Page](ctx, c, "timeline", Query{User: 77, Answers: true})
+	sure(err)
+	if len(page.Posts) != 1 || page.Orphans != 1 {
+		t.Errorf("a reply to nothing is shown as %+v, want it to be counted", page)
 	}
 	for _, bad := range []struct{ name, arg string }{{"post", `{"user":99}`}, {"reply", `{"user":0,"to":"nothing"}`}} {
 		_, err := cloudburst.Call[Published](ctx, c, bad.name, json.RawMessage(bad.arg))
