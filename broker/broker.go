@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -86,11 +87,26 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	b.mu.Lock() // a connection may be closed for good at any time
 	b.mux = m
 	b.mu.Unlock()
+	if cfg.Topology.Replicas == 0 && cfg.Server == nil {
+		b.topo.Replicas = b.replicasThere(ctx)
+	}
 	if err := ctx.Err(); err != nil {
 		b.Close()
 		return nil, err
 	}
 	return b, nil
+}
+
+// replicasThere is on how many servers the platform keeps everything that is there
+// already; 1 if there is none, or it doesn't answer: what is made then is refused if
+// that was wrong.
+func (b *Broker) replicasThere(ctx context.Context) int {
+	have, err := b.configOf(ctx, "STREAM.INFO."+StreamRuns, nil, min(b.timeout, 2*time.Second))
+	n, _ := strconv.Atoi(string(have["num_replicas"]))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
 
 // Close flushes what was published and ends the connection. Requests under way

@@ -17,9 +17,9 @@ import (
 // process of a platform must be given the same: what exists with another
 // configuration is an error, and never changed.
 type Topology struct {
-	// Replicas is on how many servers everything is kept, 1 to 5. Default 1;
-	// 3 survives the loss of a server, and a write then takes a round trip
-	// between them.
+	// Replicas is on how many servers everything is kept, 1 to 5. Default: as what is
+	// there already, or 1. 3 survives the loss of a server, and a write then takes a
+	// round trip between them.
 	Replicas int
 	// Results is how long a run's result is kept. Default 1 h.
 	Results time.Duration

@@ -3,6 +3,7 @@ package deployments
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	n.broker = b
-	if err := ensure(ctx, b, cfg.Server != nil && cfg.Server.Cluster != nil); err != nil {
+	if err := patiently(ctx, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
 		n.shutdown()
 		return nil, err
 	}
@@ -83,24 +84,37 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 }
 
-// ensure makes what the platform needs. The first servers of a cluster have to wait
-// until there are enough of them to elect a leader.
-func ensure(ctx context.Context, b *broker.Broker, cluster bool) error {
-	const patience = 30 * time.Second
-	for began := time.Now(); ; {
-		err := b.EnsurePlatform(ctx)
-		if err == nil {
-			_, err = b.OpenBucket(ctx, broker.DefaultNamespace)
-		}
-		if !cluster || wire.KindOf(err) != wire.KindUnavailable || time.Since(began) > patience {
+// patience is for how long what starts waits for storage that is there and can't
+// answer: servers of a cluster have to elect a leader first.
+const patience = 30 * time.Second
+
+// patiently does something again while the storage is away.
+func patiently(ctx context.Context, log *logrus.Entry, do func() error) error {
+	for began, told := time.Now(), false; ; {
+		err := do()
+		if wire.KindOf(err) != wire.KindUnavailable || time.Since(began) > patience {
 			return err
 		}
+		if !told && log != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			log.WithField("error", first).Warn("the storage is away: waiting for it")
+		}
+		told = true
 		select {
 		case <-time.After(250 * time.Millisecond):
 		case <-ctx.Done():
 			return errors.Join(err, context.Cause(ctx))
 		}
 	}
+}
+
+// ensure makes what the platform needs.
+func ensure(ctx context.Context, b *broker.Broker) error {
+	err := b.EnsurePlatform(ctx)
+	if err == nil {
+		_, err = b.OpenBucket(ctx, broker.DefaultNamespace)
+	}
+	return err
 }
 
 // Failed is closed when a part has failed: the node goes on without it, and Close

@@ -62,7 +62,11 @@ const announceEvery = time.Second
 // then finishes what is in hand and returns. What can't be registered is an
 // error at once.
 func RunWorker(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
-	p, err := newParts(ctx, b, cfg.withDefaults())
+	var p *parts
+	err := patiently(ctx, cfg.Log, func() (err error) {
+		p, err = newParts(ctx, b, cfg.withDefaults())
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (c *console) root() *cobra.Command {
 		}
 		root.AddCommand(cmds...)
 	}
-	add(groupSetUp, c.server(), c.demo(), newBench(c), c.version())
+	add(groupSetUp, c.server(), c.cluster(), c.gateway(), c.demo(), newBench(c), c.version())
 	add(groupUse, c.call(), c.result(), c.fn(), c.dag(), c.kv())
 	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool())
 	root.SetHelpCommandGroupID(groupSetUp)

@@ -67,7 +67,11 @@ func (c *console) runDemo(ctx context.Context, cfg retwis.Config, e embedded, ke
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(e.store)) }()
 	}
-	node, _, err := c.startNode(ctx, e, nil)
+	inside := &e
+	if c.conn.given() {
+		inside = nil
+	}
+	node, _, err := c.startNode(ctx, inside, nil)
 	if err != nil {
 		return err
 	}

@@ -130,11 +130,7 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 	}
 	h.addFlags(cmd, "in the user's cache")
 	c.topo.addFlags(cmd)
-	cmd.Flags().BoolVar(&parent, "with-parent", false, "end when the standard input does")
-	if err := cmd.Flags().MarkHidden("with-parent"); err != nil {
-		panic(err) // it is there: the line above
-	}
-	cmd.Flags().StringVar(&level, "log", "info", "least severity that is logged: debug, info, warn or error")
-	complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	addParent(cmd, &parent)
+	addLevel(cmd, &level)
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 
@@ -23,11 +24,47 @@ type embedded struct {
 	listen, store, sync string
 	allowRemote         bool
 	maxStore            bytesFlag
+	name                string
+	cluster             broker.ClusterConfig
 }
 
 // flags are those that mean nothing to a server elsewhere.
 func (e *embedded) flags() []string {
-	return []string{"listen", "store", "sync", "allow-remote", "max-store"}
+	return []string{"listen", "store", "sync", "allow-remote", "max-store", "server-name", "cluster-name", "cluster-listen", "routes", "cluster-advertise"}
+}
+
+// addClusterFlags adds those of a server that is one of several.
+func (e *embedded) addClusterFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&e.name, "server-name", "", "its own name among the servers of a cluster (default cloudburst)")
+	flags.StringVar(&e.cluster.Listen, "cluster-listen", "", "address for the other servers of a cluster, such as 0.0.0.0:6222 (default: it is alone)")
+	flags.StringSliceVar(&e.cluster.Routes, "routes", nil, "where the other servers are, host:port of their --cluster-listen; its own may be among them")
+	flags.StringVar(&e.cluster.Name, "cluster-name", "", "the cluster's name, the same for all its servers (default cloudburst)")
+	flags.StringVar(&e.cluster.Advertise, "cluster-advertise", "", "where the others find it, if that isn't --cluster-listen")
+	for _, name := range []string{"server-name", "cluster-listen", "routes", "cluster-name", "cluster-advertise"} {
+		complete(cmd, name, cobra.NoFileCompletions)
+	}
+}
+
+// checkCluster refuses what says half of a cluster.
+func (e *embedded) checkCluster(cmd *cobra.Command) error {
+	if e.cluster.Listen == "" {
+		for _, name := range []string{"routes", "cluster-name", "cluster-advertise"} {
+			if cmd.Flags().Changed(name) {
+				return usagef(cmd, "--%s is of a cluster: say with --cluster-listen where the other servers reach this one", name)
+			}
+		}
+		return nil
+	}
+	if e.name == "" {
+		return usagef(cmd, "--cluster-listen: the servers of a cluster need names of their own, --server-name n1")
+	}
+	for _, route := range e.cluster.Routes {
+		if _, _, err := net.SplitHostPort(route); err != nil {
+			return usagef(cmd, "--routes %s: want host:port", route)
+		}
+	}
+	return nil
 }
 
 func (e *embedded) addFlags(cmd *cobra.Command) {
@@ -44,9 +81,13 @@ func (e *embedded) addFlags(cmd *cobra.Command) {
 }
 
 func (e *embedded) config(log *logrus.Entry) *broker.ServerConfig {
-	return &broker.ServerConfig{
-		Listen: e.listen, Store: e.store, Sync: e.sync, AllowRemote: e.allowRemote, MaxStore: int64(e.maxStore), Log: log,
+	cfg := &broker.ServerConfig{
+		Name: e.name, Listen: e.listen, Store: e.store, Sync: e.sync, AllowRemote: e.allowRemote, MaxStore: int64(e.maxStore), Log: log,
 	}
+	if e.cluster.Listen != "" {
+		cfg.Cluster = &e.cluster
+	}
+	return cfg
 }
 
 // A served is what `cloudburst server` was asked for.
@@ -59,6 +100,8 @@ type served struct {
 	examples bool
 	http     string
 	level    string
+	remote   bool // there is no server inside, whatever was said of one elsewhere
+	parent   bool // it ends with the process that started it
 }
 
 // hosting says which deployed functions a process runs.
@@ -124,6 +167,9 @@ writes since the last --sync may be lost; --sync always loses none.`,
 					}
 				}
 			}
+			if err := s.checkCluster(cmd); err != nil {
+				return err
+			}
 			if s.listen == "none" {
 				return usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
 			}
@@ -137,25 +183,82 @@ writes since the last --sync may be lost; --sync always loses none.`,
 			if err != nil {
 				return err
 			}
-			return c.serve(cmd.Context(), s, log)
+			ctx := cmd.Context()
+			if s.parent {
+				ctx = c.withParent(ctx)
+			}
+			return c.serve(ctx, s, log)
 		},
 	}
 	s.embedded.addFlags(cmd)
+	s.embedded.addClusterFlags(cmd)
 	s.hosting.addFlags(cmd, "images in --store")
 	s.processes.addFlags(cmd)
 	c.topo.addFlags(cmd)
+	s.addHTTP(cmd)
+	cmd.Flags().BoolVar(&s.examples, "examples", false, "serve the example functions too")
+	addLevel(cmd, &s.level)
+	addParent(cmd, &s.parent)
+	return cmd
+}
+
+func (s *served) addHTTP(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.http, "http", "", "address for HTTP, such as :8080, which is this machine only (default: none)")
 	complete(cmd, "http", cobra.NoFileCompletions)
-	cmd.Flags().BoolVar(&s.examples, "examples", false, "serve the example functions too")
-	cmd.Flags().StringVar(&s.level, "log", "info", "least severity that is logged: debug, info, warn or error")
+}
+
+// addLevel adds the flag of how much is logged.
+func addLevel(cmd *cobra.Command, level *string) {
+	cmd.Flags().StringVar(level, "log", "info", "least severity that is logged: debug, info, warn or error")
 	complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// addParent adds the flag of processes that we start.
+func addParent(cmd *cobra.Command, parent *bool) {
+	cmd.Flags().BoolVar(parent, "with-parent", false, "end when the standard input does")
+	if err := cmd.Flags().MarkHidden("with-parent"); err != nil {
+		panic(err) // it is there: the line above
+	}
+}
+
+func (c *console) gateway() *cobra.Command {
+	s := served{remote: true, hosting: hosting{pools: []string{"none"}}}
+	cmd := &cobra.Command{
+		Use:   "gateway",
+		Short: "Answer calls for a platform on NATS servers elsewhere",
+		Long: `Runs what a platform needs beside NATS servers and workers: the gateway that
+answers "nats req cb.fn.NAME", timers, the janitor and, with --http, HTTP. Any
+number of them share the work; of what one has to do, such as removing what is
+settled, whoever holds the lease does it. The streams are made if they aren't there:
+say --replicas 3 on a cluster.
+
+SIGTERM and Ctrl-C drain it.`,
+		Example: `  cloudburst gateway --nats nats://n1,nats://n2,nats://n3 --replicas 3
+  cloudburst gateway --nats nats://n1 --http 0.0.0.0:8080 --allow-remote`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := c.log(cmd, s.level)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), s, log)
+		},
+	}
+	c.topo.addFlags(cmd)
+	s.addHTTP(cmd)
+	cmd.Flags().BoolVar(&s.allowRemote, "allow-remote", false, "listen for HTTP where other machines reach it, though whoever does may do anything")
+	addLevel(cmd, &s.level)
 	return cmd
 }
 
 // serve runs a platform until ctx ends, and then takes it down in order: the
 // worker, which finishes what it has, before the server that it needs for that.
 func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err error) {
-	node, where, err := c.startNode(ctx, s.embedded, log)
+	inside := &s.embedded
+	if s.remote || c.conn.given() {
+		inside = nil
+	}
+	node, where, err := c.startNode(ctx, inside, log)
 	if err != nil {
 		return err
 	}
@@ -199,10 +302,11 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	return nil
 }
 
-// startNode starts a platform and says in words where it is.
-func (c *console) startNode(ctx context.Context, e embedded, log *logrus.Entry) (node *deployments.Node, where string, err error) {
+// startNode starts a platform and says in words where it is. Without a server inside
+// it is on the one that we are pointed at.
+func (c *console) startNode(ctx context.Context, e *embedded, log *logrus.Entry) (node *deployments.Node, where string, err error) {
 	cfg := deployments.NodeConfig{Log: log}
-	if c.conn.given() {
+	if e == nil {
 		if cfg.Broker, err = c.resolve(); err != nil {
 			return nil, "", err
 		}
@@ -211,16 +315,17 @@ func (c *console) startNode(ctx context.Context, e embedded, log *logrus.Entry) 
 	} else {
 		cfg.Server = e.config(log)
 		cfg.Broker.Name = "cloudburst server"
-		if store, err := filepath.Abs(e.store); err == nil {
-			e.store = store
-		}
 	}
 	cfg.Broker.Topology = c.topo.Topology
 	if node, err = deployments.StartNode(ctx, cfg); err != nil {
 		return nil, "", redact(err)
 	}
 	if where == "" {
-		where = fmt.Sprintf("Cloudburst listens on %s and keeps its data in %s", node.URL(), e.store)
+		store := e.store
+		if abs, err := filepath.Abs(store); err == nil {
+			store = abs
+		}
+		where = fmt.Sprintf("Cloudburst listens on %s and keeps its data in %s", node.URL(), store)
 	}
 	return node, where, nil
 }

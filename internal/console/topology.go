@@ -45,7 +45,7 @@ func (t *topology) args() []string {
 
 // addReplicas adds the one flag that namespaces of state depend on.
 func (t *topology) addReplicas(cmd *cobra.Command) {
-	cmd.PersistentFlags().IntVar(&t.Replicas, "replicas", 0, "on how many servers the platform keeps everything (default 1)")
+	cmd.PersistentFlags().IntVar(&t.Replicas, "replicas", 0, "on how many servers the platform keeps everything (default: as what is there, or 1)")
 	complete(cmd, "replicas", cobra.NoFileCompletions)
 }
 
