@@ -135,7 +135,7 @@ func (f *Fleet) keep(pool string, stop <-chan struct{}) {
 			wait = 0
 		}
 		if f.cfg.Log != nil {
-			f.cfg.Log.WithError(err).WithFields(logrus.Fields{"pool": pool, "again": wait}).Warn("a worker process ended by itself")
+			f.cfg.Log.WithError(err).WithFields(logrus.Fields{"pool": pool, "again": wait}).Warn("a process ended by itself")
 		}
 		select {
 		case <-stop:
@@ -163,7 +163,7 @@ func (f *Fleet) run(pool string, stop <-chan struct{}) error {
 	log := f.cfg.Log
 	if log != nil {
 		log = log.WithFields(logrus.Fields{"pool": pool, "pid": cmd.Process.Pid})
-		log.Info("started a worker process")
+		log.Info("started a process")
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // it ends with the process, which ends below
@@ -189,9 +189,9 @@ func (f *Fleet) run(pool string, stop <-chan struct{}) error {
 	switch {
 	case log == nil:
 	case err != nil:
-		log.WithError(err).Warn("a worker process that was told to end did so badly")
+		log.WithError(err).Warn("a process that was told to end did so badly")
 	default:
-		log.Info("a worker process has drained and ended")
+		log.Info("a process has drained and ended")
 	}
 	return err
 }

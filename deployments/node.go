@@ -3,6 +3,7 @@ package deployments
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,8 @@ type NodeConfig struct {
 	Server *broker.ServerConfig
 	// Broker says how to connect, and how streams are made.
 	Broker broker.Config
+	// Wait has the start wait for servers that are away until ctx ends.
+	Wait bool
 	// Log is told of what the parts meet. Nil is silent.
 	Log *logrus.Entry
 }
@@ -49,13 +52,21 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		cfg.Broker.Server = server
 	}
 	cfg.Broker.Log = cfg.Log
-	b, err := broker.Connect(ctx, cfg.Broker)
+	toConnect, toEnsure := time.Duration(0), patience
+	if cfg.Wait {
+		toConnect, toEnsure = math.MaxInt64, math.MaxInt64
+	}
+	var b *broker.Broker
+	err := patiently(ctx, toConnect, cfg.Log, func() (err error) {
+		b, err = broker.Connect(ctx, cfg.Broker)
+		return err
+	})
 	if err != nil {
 		n.shutdown()
 		return nil, err
 	}
 	n.broker = b
-	if err := patiently(ctx, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
+	if err := patiently(ctx, toEnsure, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
 		n.shutdown()
 		return nil, err
 	}
@@ -88,16 +99,17 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 // answer: servers of a cluster have to elect a leader first.
 const patience = 30 * time.Second
 
-// patiently does something again while the storage is away.
-func patiently(ctx context.Context, log *logrus.Entry, do func() error) error {
+// patiently does something again while the servers are away, or too few to elect a
+// leader.
+func patiently(ctx context.Context, patience time.Duration, log *logrus.Entry, do func() error) error {
 	for began, told := time.Now(), false; ; {
 		err := do()
-		if wire.KindOf(err) != wire.KindUnavailable || time.Since(began) > patience {
+		if wire.KindOf(err) != wire.KindUnavailable || time.Since(began) >= patience {
 			return err
 		}
 		if !told && log != nil {
 			first, _, _ := strings.Cut(err.Error(), "\n")
-			log.WithField("error", first).Warn("the storage is away: waiting for it")
+			log.WithField("error", first).Warn("waiting for NATS")
 		}
 		told = true
 		select {

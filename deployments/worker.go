@@ -63,7 +63,7 @@ const announceEvery = time.Second
 // error at once.
 func RunWorker(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	var p *parts
-	err := patiently(ctx, cfg.Log, func() (err error) {
+	err := patiently(ctx, patience, cfg.Log, func() (err error) {
 		p, err = newParts(ctx, b, cfg.withDefaults())
 		return err
 	})

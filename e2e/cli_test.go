@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -26,8 +27,7 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 
 	BeforeAll(func(ctx SpecContext) {
 		dir := GinkgoT().TempDir()
-		bin = tools{filepath.Join(dir, "cloudburst"), filepath.Join(dir, "nats")}
-		build(ctx, dir, "build", "-o", bin.cloudburst, "../cmd/cloudburst")
+		bin = tools{program(ctx), filepath.Join(dir, "nats")}
 		build(ctx, dir, "install", natsCLI)
 		addr = freePort()
 		cmd := exec.Command(bin.cloudburst, "server", "--listen", addr, "--store", GinkgoT().TempDir(), "--examples")
@@ -104,6 +104,29 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		Eventually(ctx, func() string { return try(ctx, addr, "kv", "get", "--raw", "cb_results", "doomed") }).Should(ContainSubstring("bad argument"))
 		Expect(nats(ctx, "stream", "get", "CB_DEAD", "--last-for", "cb.dead.square")).To(ContainSubstring("not a number"))
 	}, SpecTimeout(time.Minute))
+})
+
+// program returns the path of cloudburst, which is built once.
+func program(ctx context.Context) string {
+	GinkgoHelper()
+	built.Do(func() {
+		dir, err := os.MkdirTemp("", "cloudburst-e2e-")
+		Expect(err).NotTo(HaveOccurred())
+		builtAt = filepath.Join(dir, "cloudburst")
+		build(ctx, dir, "build", "-o", builtAt, "../cmd/cloudburst")
+	})
+	return builtAt
+}
+
+var (
+	built   sync.Once
+	builtAt string
+)
+
+var _ = AfterSuite(func() {
+	if builtAt != "" {
+		Expect(os.RemoveAll(filepath.Dir(builtAt))).To(Succeed())
+	}
 })
 
 func build(ctx context.Context, dir string, args ...string) {

@@ -37,13 +37,12 @@ type process struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 	lines chan string // of its standard output
-	wait  chan error
 }
 
 // launch starts a program and returns once it printed a line that holds ready.
 func launch(ctx context.Context, ready string, cmd *exec.Cmd) (*process, string) {
 	GinkgoHelper()
-	p := &process{cmd: cmd, lines: make(chan string, 1024), wait: make(chan error, 1)}
+	p := &process{cmd: cmd, lines: make(chan string, 1024)}
 	var err error
 	p.stdin, err = cmd.StdinPipe() // closes with this process: no child outlives it
 	Expect(err).NotTo(HaveOccurred())

@@ -71,7 +71,7 @@ func (c *console) runDemo(ctx context.Context, cfg retwis.Config, e embedded, ke
 	if c.conn.given() {
 		inside = nil
 	}
-	node, _, err := c.startNode(ctx, inside, nil)
+	node, _, err := c.startNode(ctx, inside, false, nil)
 	if err != nil {
 		return err
 	}

@@ -230,7 +230,8 @@ func (c *console) gateway() *cobra.Command {
 answers "nats req cb.fn.NAME", timers, the janitor and, with --http, HTTP. Any
 number of them share the work; of what one has to do, such as removing what is
 settled, whoever holds the lease does it. The streams are made if they aren't there:
-say --replicas 3 on a cluster.
+say --replicas 3 on a cluster. While the servers are away, or too few to elect a
+leader, it waits for them.
 
 SIGTERM and Ctrl-C drain it.`,
 		Example: `  cloudburst gateway --nats nats://n1,nats://n2,nats://n3 --replicas 3
@@ -258,7 +259,7 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	if s.remote || c.conn.given() {
 		inside = nil
 	}
-	node, where, err := c.startNode(ctx, inside, log)
+	node, where, err := c.startNode(ctx, inside, s.remote, log)
 	if err != nil {
 		return err
 	}
@@ -304,9 +305,10 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 
 // startNode starts a platform and says in words where it is. Without a server inside
 // it is on the one that we are pointed at.
-func (c *console) startNode(ctx context.Context, e *embedded, log *logrus.Entry) (node *deployments.Node, where string, err error) {
+func (c *console) startNode(ctx context.Context, e *embedded, wait bool, log *logrus.Entry) (node *deployments.Node, where string, err error) {
 	cfg := deployments.NodeConfig{Log: log}
 	if e == nil {
+		cfg.Wait = wait
 		if cfg.Broker, err = c.resolve(); err != nil {
 			return nil, "", err
 		}
