@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,16 +66,16 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	url := cfg.URL
-	if url == "" {
-		url = nats.DefaultURL
+	urls := cfg.URL
+	if urls == "" {
+		urls = nats.DefaultURL
 	}
 	if cfg.Server != nil {
-		url = ""
+		urls = ""
 	}
-	b.nc, err = nats.Connect(url, opts...)
+	b.nc, err = nats.Connect(urls, opts...)
 	if err != nil {
-		return nil, &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: url, Msg: err.Error() + "; is a server running there? `cloudburst server` starts one", Err: err}
+		return nil, connectError(urls, err)
 	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout)); err != nil {
 		b.nc.Close()
@@ -95,6 +97,28 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// connectError tells a server that is away from one that doesn't want us.
+func connectError(urls string, err error) error {
+	e := &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: RedactURL(urls), Msg: err.Error() + "; is a server running there? `cloudburst server` starts one", Err: err}
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+		e.Kind, e.Msg = wire.KindBadArgument, err.Error()+"; check the user, the password or the credentials file"
+	}
+	return e
+}
+
+// RedactURL takes user, password and token out of NATS URLs, of which there may be
+// several with commas.
+func RedactURL(list string) string {
+	urls := strings.Split(list, ",")
+	for i, one := range urls {
+		if u, err := url.Parse(one); err == nil && u.User != nil {
+			u.User = nil
+			urls[i] = u.String()
+		}
+	}
+	return strings.Join(urls, ",")
 }
 
 // replicasThere is on how many servers the platform keeps everything that is there

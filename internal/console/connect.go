@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -79,7 +78,7 @@ func (c *console) connect(ctx context.Context, within time.Duration) (*cloudburs
 	cfg.Topology = c.topo.Topology
 	b, err := broker.Connect(ctx, cfg)
 	if err != nil {
-		return nil, redact(err)
+		return nil, err
 	}
 	return cloudburst.NewClient(b, nil), nil
 }
@@ -116,29 +115,6 @@ func withUser(list string, user *url.Userinfo) (string, error) {
 		urls[i] = u.String()
 	}
 	return strings.Join(urls, ","), nil
-}
-
-// redact takes passwords and tokens out of an error that names a URL.
-func redact(err error) error {
-	e, ok := errors.AsType[*wire.Error](err)
-	if !ok {
-		return err
-	}
-	shown := *e
-	shown.Name = withoutUser(e.Name)
-	return &shown
-}
-
-// withoutUser takes user, password and token out of NATS URLs.
-func withoutUser(list string) string {
-	urls := strings.Split(list, ",")
-	for i, one := range urls {
-		if u, err := url.Parse(one); err == nil && u.User != nil {
-			u.User = nil
-			urls[i] = u.String()
-		}
-	}
-	return strings.Join(urls, ",")
 }
 
 func first(values ...string) string {

@@ -320,7 +320,7 @@ func (c *console) startNode(ctx context.Context, e *embedded, wait bool, log *lo
 	}
 	cfg.Broker.Topology = c.topo.Topology
 	if node, err = deployments.StartNode(ctx, cfg); err != nil {
-		return nil, "", redact(err)
+		return nil, "", err
 	}
 	if where == "" {
 		store := e.store
@@ -389,6 +389,6 @@ func (c *console) whereFlags(url string) (ours, natsCLI string) {
 	if url == defaultURL || url == "" {
 		return "", ""
 	}
-	url = withoutUser(url)
+	url = broker.RedactURL(url)
 	return " --nats " + url, " --server " + url
 }
