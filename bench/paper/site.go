@@ -22,8 +22,8 @@ type Common struct {
 	// Store is an existing directory under which the server keeps its data, which
 	// is removed in the end. Default: the system's temporary directory.
 	Store string
-	// Exe is the program that plays the workers: it passes the arguments after
-	// "bench role" to Serve. Default: this one.
+	// Exe is the program that plays the workers: with the arguments "bench role", Role
+	// and another one it passes the last one to Serve. Default: this program.
 	Exe string
 }
 

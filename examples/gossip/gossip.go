@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"time"
 
@@ -64,22 +65,38 @@ const (
 	// A round waits for news for this long, so that those who have none yet don't
 	// send all that they have away.
 	listens = 2 * time.Millisecond
-	// mostRounds bounds an actor whose neighbours have all gone.
-	mostRounds = 500
+	// mostRounds bounds an actor that never hears of all others: by then it has
+	// listened for two seconds, and halved its weight almost to the least number.
+	mostRounds = 1000
 	patience   = 30 * time.Second
 )
 
 // share is what one actor sends another: a half of its sum and weight.
-type share struct{ Sum, Weight float64 }
+type share struct {
+	Sum, Weight float64
+	// Of has a bit for each actor whose value is in the sum. One that begins late
+	// would be left out by the others otherwise, and none of them would notice.
+	Of *big.Int
+}
+
+// complete says whether every actor's value is in the sum.
+func (mine *share) complete(size int) bool {
+	for i := range size {
+		if mine.Of.Bit(i) == 0 {
+			return false
+		}
+	}
+	return true
+}
 
 func actor(ctx context.Context, s *cloudburst.Session, p Part) (Estimate, error) {
 	if p.Size < 1 || p.Index < 0 || p.Index >= p.Size {
 		return Estimate{}, cloudburst.Permanent(fmt.Errorf("actor %d of %d: there is no such one", p.Index, p.Size))
 	}
-	mine := share{p.Value, 1}
+	mine := share{p.Value, 1, new(big.Int).SetBit(new(big.Int), p.Index, 1)}
 	leastRounds := enough + 2*int(math.Ceil(math.Log2(float64(p.Size))))
 	round, calm, quiet := 0, 0, 0
-	for p.Size > 1 && round < mostRounds && quiet < alone && (calm < enough || round < leastRounds) {
+	for done := p.Size == 1; !done && round < mostRounds; done = round >= leastRounds && (calm >= enough || quiet >= alone) && mine.complete(p.Size) {
 		round++
 		before := mine.Sum / mine.Weight
 		mine.Sum, mine.Weight = mine.Sum/2, mine.Weight/2
@@ -95,7 +112,7 @@ func actor(ctx context.Context, s *cloudburst.Session, p Part) (Estimate, error)
 		switch {
 		case !news:
 			quiet++
-		case math.Abs(after-before) > steady*math.Abs(after):
+		case math.Abs(after-before) > steady*math.Abs(after) || !mine.complete(p.Size):
 			quiet, calm = 0, 0
 		default:
 			quiet = 0
@@ -120,6 +137,9 @@ func (mine *share) listen(ctx context.Context, s *cloudburst.Session) (news bool
 		news = true
 		mine.Sum += theirs.Sum
 		mine.Weight += theirs.Weight
+		if theirs.Of != nil {
+			mine.Of.Or(mine.Of, theirs.Of)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 
@@ -51,10 +52,46 @@ func TestAverage(t *testing.T) {
 			t.Errorf("gathered: %v, %v, want %v", got, err, mean)
 		}
 	}
+	late(t, server.Client(), values)
 	if _, err := gossip.Gossip(t.Context(), server.Client(), "one", []float64{4}); err != nil {
 		t.Error(err)
 	}
 	if _, err := cloudburst.Call[gossip.Estimate](t.Context(), server.Client(), gossip.Actor, gossip.Part{Index: 3}); err == nil {
 		t.Error("an actor that isn't of the group did something")
+	}
+}
+
+// late has the last actor begin when the others have talked for a while: they wait for
+// what it has, which is most of the average.
+func late(t *testing.T, c *cloudburst.Client, values []float64) {
+	t.Helper()
+	values = append(slices.Clone(values), 1000)
+	mean := 0.0
+	for _, v := range values {
+		mean += v / float64(len(values))
+	}
+	var futures []*cloudburst.Future[gossip.Estimate]
+	begin := func(i int) {
+		run := cloudburst.RunID(fmt.Sprintf("late/%d", i))
+		part := gossip.Part{Group: "late", Index: i, Size: len(values), Value: values[i]}
+		f, err := cloudburst.Go[gossip.Estimate](t.Context(), c.With(cloudburst.WithRunID(run)), gossip.Actor, part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		futures = append(futures, f)
+	}
+	for i := range len(values) - 1 {
+		begin(i)
+	}
+	for i := range 20 { // takes longer than gossip does
+		if _, err := gossip.Gather(t.Context(), c, fmt.Sprintf("meanwhile%d", i), values[:4]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin(len(values) - 1)
+	for i, f := range futures {
+		if e, err := f.Wait(t.Context()); err != nil || math.Abs(e.Mean-mean) > 0.05*mean {
+			t.Errorf("actor %d, with a late one: %+v, %v, want %v within 5 %%", i, e, err, mean)
+		}
 	}
 }
