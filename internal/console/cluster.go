@@ -77,7 +77,7 @@ SIGTERM and Ctrl-C drain all of them. Killed, it takes them with it; they go on 
 	complete(cmd, "store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
-	s.hosting.addFlags(cmd, "images in each one's directory")
+	s.addFlags(cmd, "images in each one's directory")
 	c.topo.addFlags(cmd)
 	addLevel(cmd, &s.level)
 	return cmd

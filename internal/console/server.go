@@ -191,7 +191,7 @@ writes since the last --sync may be lost; --sync always loses none.`,
 		},
 	}
 	s.embedded.addFlags(cmd)
-	s.embedded.addClusterFlags(cmd)
+	s.addClusterFlags(cmd)
 	s.hosting.addFlags(cmd, "images in --store")
 	s.processes.addFlags(cmd)
 	c.topo.addFlags(cmd)
