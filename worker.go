@@ -46,6 +46,13 @@ func CacheBytes(n int64) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.CacheBytes = n }
 }
 
+// WithoutPlacement has the worker run each call that it pulls, wherever the keys are
+// that the call's arguments refer to, and tell no other worker which it has. It is
+// for comparison: with one worker in a pool it makes no difference.
+func WithoutPlacement() WorkerOption {
+	return func(c *deployments.WorkerConfig) { c.WithoutPlacement = true }
+}
+
 // Clock is what the worker tells the time by when it orders its writes at level
 // lww. Default time.Now. It is for tests of clocks that differ.
 func Clock(now func() time.Time) WorkerOption {

@@ -112,7 +112,7 @@ func (p *platform) take() *Delivery {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	d := &Delivery{b: p.Broker, reply: msg.Reply()}
+	d := &Delivery{b: p.Broker, msg: &nats.Msg{Reply: msg.Reply()}}
 	d.Call.Args = wire.Value{Body: msg.Data(), Type: msg.Headers().Get(wire.HeaderType)}
 	if err := parseAck(msg.Reply(), &d.Call); err != nil {
 		p.t.Fatal(err)

@@ -292,7 +292,12 @@ func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
 	if ns == "" {
 		ns = j.w.cfg.Namespace
 	}
+	refs := j.w.cfg.References
+	cached := refs != nil && refs.Cached(ns, ref.Key)
 	v, found, err := j.session.Get(ctx, ns, ref.Key)
+	if err == nil && refs != nil {
+		refs.Used(ns, ref.Key, cached, len(v.Body))
+	}
 	if err == nil && !found {
 		err = &wire.Error{Op: "resolve", Name: ref.Key, Kind: wire.KindUnknown, Msg: "no such key: the argument refers to it"}
 	}

@@ -80,8 +80,12 @@ func Resolve(args Value, look func(Ref) (Value, error)) (Value, error) {
 	return args, nil
 }
 
-// Refs lists the references that Resolve would look up.
+// Refs lists the references that Resolve would look up. Without any it costs a look
+// at the bytes.
 func Refs(args Value) []Ref {
+	if !args.IsJSON() || !mayHoldRef(args.Body) {
+		return nil
+	}
 	var refs []Ref
 	_, err := Resolve(args, func(r Ref) (Value, error) {
 		refs = append(refs, r)
