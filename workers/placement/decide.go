@@ -1,19 +1,25 @@
 package placement
 
+import "math/bits"
+
 // Decide returns the worker that should run a call with these references, which
 // the worker at has pulled and can run itself: at, or one with room. That is the
-// one with most bytes of them; if none with room has any, the references' home.
-// Of workers that have the same, the first in the rendezvous order of the first
-// reference is taken: a hot key spreads along that order as workers fill up, and no
-// further.
+// one with most bytes of them, roughly. A reference that nobody has counts a little
+// for its home, and so does the one that fewest have for those: hot keys are in many
+// caches, or soon will be, and it is the others that should not be read twice.
+// Of workers that are alike, at is taken, and else the first in that reference's
+// rendezvous order: a hot key spreads along it as workers fill up, and no further.
 //
 // Where there is one worker, or no reference, it is at, for nothing.
 func (v *View) Decide(at string, refs []Key) string {
-	if len(v.order) < 2 || len(refs) == 0 {
+	if len(v.order) < 2 || len(refs) == 0 || v.hasAll(at, refs) {
 		return at
 	}
-	if v.hasAll(at, refs) {
-		return at
+	lead := refs[0]
+	for _, k := range refs[1:] {
+		if len(v.holders[k]) < len(v.holders[lead]) {
+			lead = k
+		}
 	}
 	v.round++
 	var best *peer
@@ -21,26 +27,25 @@ func (v *View) Decide(at string, refs []Key) string {
 		if repeated(refs, i) {
 			continue
 		}
-		for _, p := range v.holders[k] {
-			best = v.weigh(best, p, at, max(p.keys[k], 1), refs[0])
+		holders := v.holders[k]
+		for _, p := range holders {
+			weight := int64(2) << min(bits.Len64(uint64(p.keys[k])), 40)
+			if k == lead {
+				weight++
+			}
+			best = v.weigh(best, p, at, weight, lead)
 		}
-	}
-	if best != nil {
-		return best.name
-	}
-	// Each reference has a say, and where they differ all workers agree.
-	for i, k := range refs {
-		if repeated(refs, i) {
+		if len(holders) > 0 {
 			continue
 		}
 		if home := v.home(k, at); home != nil {
-			best = v.weigh(best, home, at, 1, refs[0])
+			best = v.weigh(best, home, at, 1, lead)
 		}
 	}
-	if best != nil {
-		return best.name
+	if best == nil {
+		return at
 	}
-	return at
+	return best.name
 }
 
 // hasAll says whether a worker has every reference: none has more.
