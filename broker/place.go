@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,8 @@ import (
 // A call that was pulled may be handed to another worker of the pool:
 //
 //	cb.at.<worker>    request: the call as it was stored, and where it came from in
-//	                  the headers below; the answer is "taken" or "busy"
+//	                  the headers below; the answer is "taken" or "busy", and how
+//	                  many of the worker's slots are: "taken 12"
 //	cb.place.<pool>   what workers tell each other, to decide which worker that is
 //
 // Nothing waits at a worker's subject: without a subscriber the server says so at
@@ -41,14 +43,15 @@ const (
 	Silent               // no answer in time: it may run the call, or may not
 )
 
-// HandOver offers a call to another worker and calls then once with the answer. It
-// does not block, and then must not either. Only a call's first delivery may be
+// HandOver offers a call to another worker and calls then once with the answer,
+// and how many of that one's slots are busy if it told. It does not block, and then
+// must not either. Only a call's first delivery may be
 // offered: see Silent in Again.
-func (b *Broker) HandOver(d *Delivery, to string, within time.Duration, then func(Answer)) {
+func (b *Broker) HandOver(d *Delivery, to string, within time.Duration, then func(a Answer, busy int)) {
 	var told atomic.Bool // an answer and the end of its time may meet
-	once := func(a Answer) {
+	once := func(a Answer, busy int) {
 		if told.CompareAndSwap(false, true) {
-			then(a)
+			then(a, busy)
 		}
 	}
 	reply, id := b.mux.open(within, func(msg *nats.Msg) bool {
@@ -63,21 +66,22 @@ func (b *Broker) HandOver(d *Delivery, to string, within time.Duration, then fun
 	msg.Header[headerAck] = []string{d.msg.Reply}
 	if err := b.nc.PublishMsg(msg); err != nil { // too large with those, say
 		b.mux.close(id)
-		once(Absent)
+		once(Absent, 0)
 	}
 }
 
-func answerOf(msg *nats.Msg) Answer {
-	switch {
-	case msg == nil:
-		return Silent
-	case string(msg.Data) == answerTaken:
-		return Taken
-	case msg.Header.Get("Status") == "503":
-		return Absent
-	default:
-		return Busy
+func answerOf(msg *nats.Msg) (a Answer, busy int) {
+	if msg == nil {
+		return Silent, 0
 	}
+	if msg.Header.Get("Status") == "503" {
+		return Absent, 0
+	}
+	word, number, _ := strings.Cut(string(msg.Data), " ")
+	if word == answerTaken {
+		return Taken, count(number)
+	}
+	return Busy, count(number)
 }
 
 // Again has a call that was offered, and not answered for, handed out again at
@@ -88,8 +92,9 @@ func answerOf(msg *nats.Msg) Answer {
 func (d *Delivery) Again() error { return d.Nak(0) }
 
 // ServeHandovers takes calls of a pool that other workers hand to this one until
-// ctx ends. take returns false if there is no room; it must not block.
-func (b *Broker) ServeHandovers(ctx context.Context, worker, pool string, take func(*Delivery) bool) error {
+// ctx ends. take returns false if there is no room, and how many slots are busy; it
+// must not block.
+func (b *Broker) ServeHandovers(ctx context.Context, worker, pool string, take func(*Delivery) (taken bool, busy int)) error {
 	if err := wire.CheckName("worker", worker); err != nil {
 		return err
 	}
@@ -102,17 +107,16 @@ func (b *Broker) ServeHandovers(ctx context.Context, worker, pool string, take f
 		if err == nil && (d.Call.Stream != from || d.Call.Name == "" || !strings.HasPrefix(call.Reply, "$JS.ACK.")) {
 			err = &wire.Error{Op: "take call", Name: call.Subject, Kind: wire.KindInvalid, Msg: "not a call of the pool " + pool}
 		}
-		answer := answerBusy
-		switch {
-		case err != nil:
+		answer, taken, busy := answerBusy, false, 0
+		if err != nil {
 			b.observe.unreadable(msg, err)
-		case take(d):
+		} else if taken, busy = take(d); taken {
 			answer = answerTaken
 		}
 		if msg.Reply == "" {
 			return
 		}
-		if err := b.nc.Publish(msg.Reply, []byte(answer)); err != nil {
+		if err := b.nc.Publish(msg.Reply, []byte(answer+" "+strconv.Itoa(busy))); err != nil {
 			b.observe.replyFailed(worker, err)
 		}
 	})

@@ -14,7 +14,7 @@ import (
 func (p *platform) offer(d *Delivery, to string, within time.Duration) Answer {
 	p.t.Helper()
 	answer := make(chan Answer, 1)
-	p.HandOver(d, to, within, func(a Answer) { answer <- a })
+	p.HandOver(d, to, within, func(a Answer, _ int) { answer <- a })
 	select {
 	case a := <-answer:
 		return a
@@ -48,12 +48,12 @@ func TestHandOver(t *testing.T) {
 	room := make(chan bool, 1)
 	taken := make(chan *Delivery, 1)
 	p.start(func(ctx context.Context) error {
-		return other.ServeHandovers(ctx, "w2", DefaultPool, func(d *Delivery) bool {
+		return other.ServeHandovers(ctx, "w2", DefaultPool, func(d *Delivery) (bool, int) {
 			if !<-room {
-				return false
+				return false, 64
 			}
 			taken <- d
-			return true
+			return true, 1
 		})
 	})
 	if a := p.offer(d, "nobody", 5*time.Second); a != Absent {
@@ -133,9 +133,9 @@ func TestHandOverOfAnotherPool(t *testing.T) {
 	d := p.take()
 	other := p.connect("other")
 	p.start(func(ctx context.Context) error {
-		return other.ServeHandovers(ctx, "w2", "gpu", func(d *Delivery) bool {
+		return other.ServeHandovers(ctx, "w2", "gpu", func(d *Delivery) (bool, int) {
 			t.Errorf("took %+v, of another pool", d.Call)
-			return true
+			return true, 1
 		})
 	})
 	if a := p.offerThere(d, "w2"); a != Busy {

@@ -96,11 +96,11 @@ func (p *placer) offer(d *broker.Delivery, refs []placement.Key, tries int) {
 		p.offers.Done()
 		return
 	}
-	p.b.HandOver(d, to, offerWithin, func(a broker.Answer) { p.answered(d, refs, tries-1, to, a) })
+	p.b.HandOver(d, to, offerWithin, func(a broker.Answer, busy int) { p.answered(d, refs, tries-1, to, a, busy) })
 }
 
 // answered goes on after an offer. It runs on the goroutine that hears the answers.
-func (p *placer) answered(d *broker.Delivery, refs []placement.Key, tries int, to string, a broker.Answer) {
+func (p *placer) answered(d *broker.Delivery, refs []placement.Key, tries int, to string, a broker.Answer, busy int) {
 	p.mu.Lock()
 	switch a {
 	case broker.Busy:
@@ -108,6 +108,7 @@ func (p *placer) answered(d *broker.Delivery, refs []placement.Key, tries int, t
 	case broker.Absent, broker.Silent:
 		p.view.Gone(to) // until it is heard again
 	case broker.Taken:
+		p.view.Took(to, busy)
 	}
 	p.mu.Unlock()
 	switch a {
@@ -129,13 +130,14 @@ func (p *placer) answered(d *broker.Delivery, refs []placement.Key, tries int, t
 }
 
 // accept takes a call that another worker hands over, if there is room.
-func (p *placer) accept(d *broker.Delivery) bool {
+func (p *placer) accept(d *broker.Delivery) (taken bool, busy int) {
 	if !p.p.puller.Accept() {
-		return false
+		return false, p.p.puller.Busy()
 	}
+	busy = p.p.puller.Busy() // with this one
 	p.taken.Add(1)
 	p.p.take(d)
-	return true
+	return true, busy
 }
 
 // Cached says whether a key is in memory.

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "rewrite testdata")
 //
 //	at 5s                                             the time is
 //	hear a n=1 slots=10 busy=2 keys=x:100,y gone=z    a summary; full, ask, leaves are flags
-//	gone a | refused a | handed a                     what an offer to a has shown
+//	handed a | took a 5 | refused a | gone a          an offer to a, and what it has shown
 //	expire 3s                                         who was silent for so long is forgotten
 //	call me x,y                                       a call with references, pulled by me
 //	homes x                                           where calls of it run as workers fill up
@@ -77,6 +77,9 @@ func play(t *testing.T, text string) string {
 			v.Refused(f[1])
 		case "handed":
 			v.Handed(f[1])
+		case "took":
+			busy, _ := strconv.Atoi(f[2])
+			v.Took(f[1], busy)
 		case "call":
 			fmt.Fprintf(&out, "  %s\n", v.Decide(f[1], keys(f[2])))
 		case "homes":

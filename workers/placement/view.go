@@ -62,7 +62,7 @@ type peer struct {
 	n       uint64 // of the last summary
 	slots   int
 	busy    int
-	handed  int  // to it since the last summary
+	handed  int  // offers to it since the last summary that it hasn't answered
 	refused bool // since the last summary
 	heard   time.Time
 	keys    map[Key]int64
@@ -173,10 +173,19 @@ func (v *View) Expire(since time.Time) {
 	}
 }
 
-// Handed notes that a call was handed to a worker: its summary doesn't show it yet.
+// Handed notes that a call is offered to a worker: until it says otherwise it is
+// busier by that.
 func (v *View) Handed(worker string) {
 	if p := v.peers[worker]; p != nil {
 		p.handed++
+	}
+}
+
+// Took notes that a worker took a call that was offered, and how many of its slots
+// are busy with it.
+func (v *View) Took(worker string, busy int) {
+	if p := v.peers[worker]; p != nil {
+		p.busy, p.handed = busy, max(p.handed-1, 0)
 	}
 }
 
