@@ -46,6 +46,13 @@ func CacheBytes(n int64) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.CacheBytes = n }
 }
 
+// WithoutPlacement has the worker run each call that it pulls, wherever the keys are
+// that the call's arguments refer to, and tell no other worker which it has. It is
+// for comparison: with one worker in a pool it makes no difference.
+func WithoutPlacement() WorkerOption {
+	return func(c *deployments.WorkerConfig) { c.WithoutPlacement = true }
+}
+
 // Clock is what the worker tells the time by when it orders its writes at level
 // lww. Default time.Now. It is for tests of clocks that differ.
 func Clock(now func() time.Time) WorkerOption {
@@ -116,7 +123,9 @@ func About(text string) FunctionOption { return func(f *wire.Function) { f.About
 // Handle adds a function to the worker under a name. The argument of a call is
 // decoded from JSON into A: a value, a struct whose fields are the named
 // arguments (or, when the call passes several, take them in order), Value for
-// the bytes as they are, struct{} for none. An argument that doesn't decode
+// the bytes as they are, struct{} for none, []Value for all arguments one by one, of
+// any type: large values that the arguments refer to are then shared with the
+// worker's cache instead of copied and decoded, and must not be written to. An argument that doesn't decode
 // fails the call with ErrBadArgument.
 //
 // fn may be called by many goroutines at once. An error is retried with
@@ -127,9 +136,11 @@ func Handle[A, R any](w *Worker, name string, fn func(ctx context.Context, s *Se
 		opt(&spec)
 	}
 	client := w.client
-	code := native.Func(func(ctx context.Context, call *runtime.Call) (wire.Value, error) {
+	invoke := func(ctx context.Context, call *runtime.Call) (wire.Value, error) {
 		var arg A
-		if err := decodeArgs(call.Args, &arg); err != nil {
+		if each, lists := any(&arg).(*[]Value); lists {
+			*each = call.Each
+		} else if err := decodeArgs(call.Args, &arg); err != nil {
 			return wire.Value{}, err
 		}
 		out, err := fn(ctx, &Session{State: State{in: call.State, ns: call.Namespace}, call: call, client: client}, arg)
@@ -137,7 +148,11 @@ func Handle[A, R any](w *Worker, name string, fn func(ctx context.Context, s *Se
 			return wire.Value{}, err
 		}
 		return wire.JSON(out)
-	})
+	}
+	var code runtime.Function = native.Func(invoke)
+	if reflect.TypeFor[A]() == reflect.TypeFor[[]Value]() {
+		code = native.ListFunc(invoke)
+	}
 	w.cfg.Functions = append(w.cfg.Functions, deployments.Hosted{Spec: spec, Code: code})
 }
 

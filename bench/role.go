@@ -26,6 +26,10 @@ const (
 	roleFloorWorker = "floor-worker" // argument: the server's URL
 	roleWorker      = "worker"       // argument: the server's URL
 	roleScaled      = "scaled"       // argument: the server's URL
+	roleHot         = "local-hot"    // argument: the server's URL
+	roleCold        = "local-cold"   // argument: the server's URL
+	roleZipfOn      = "zipf-on"      // with ":<bytes>" of its cache; argument: the server's URL
+	roleZipfOff     = "zipf-off"     // likewise
 )
 
 // Role plays one part of a benchmark in a process of its own: "server
@@ -64,8 +68,17 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		serve = func(ctx context.Context, b *broker.Broker, ready func()) error {
 			return serveScaled(ctx, b, ready, cloudburst.Slots(scaleProcessSlots))
 		}
+	case roleHot:
+		serve = serveHot
+	case roleCold:
+		serve = serveCold
 	default:
-		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: role, Msg: "no such role"}
+		name, bytes, _ := strings.Cut(role, ":")
+		zipf, err := zipfRole(name, bytes)
+		if err != nil {
+			return err
+		}
+		serve = zipf
 	}
 	b, err := broker.Connect(ctx, broker.Config{Name: "bench " + role, URL: at})
 	if err != nil {

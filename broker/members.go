@@ -42,6 +42,19 @@ type WorkerInfo struct {
 
 	CacheBytes int64 `json:"cache_bytes"`
 	CacheKeys  int   `json:"cache_keys"`
+
+	// References in arguments, and the calls that have them.
+	Placement
+}
+
+// Placement counts what a worker did about references in arguments, since it
+// started.
+type Placement struct {
+	RefHits   uint64 `json:"ref_hits"`   // found in its cache
+	RefMisses uint64 `json:"ref_misses"` // read from the bucket
+	Handed    uint64 `json:"handed"`     // calls that another worker took from it
+	Taken     uint64 `json:"taken"`      // that it took from others
+	Refused   uint64 `json:"refused"`    // that it offered to others in vain
 }
 
 // Announce says that a worker is there, for MemberTTL.

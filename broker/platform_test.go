@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
@@ -116,7 +118,7 @@ func (p *platform) take() *Delivery {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	d := &Delivery{b: p.Broker, reply: msg.Reply()}
+	d := &Delivery{b: p.Broker, msg: &nats.Msg{Subject: msg.Subject(), Reply: msg.Reply(), Header: msg.Headers(), Data: msg.Data()}}
 	d.Call.Args = wire.Value{Body: msg.Data(), Type: msg.Headers().Get(wire.HeaderType)}
 	if err := parseAck(msg.Reply(), &d.Call); err != nil {
 		p.t.Fatal(err)

@@ -33,7 +33,7 @@ type Puller struct {
 	b       *Broker
 	pool    string
 	handle  func(*Delivery)
-	resized chan struct{} // more was asked for than there are slots now
+	resized chan struct{} // more was asked for than there are slots for now
 
 	mu       sync.Mutex // guards what follows
 	inbox    string     // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
@@ -45,6 +45,8 @@ type Puller struct {
 	probing  bool      // a probe was sent since
 	awake    time.Time // when the last probe came back
 	draining bool
+	room     func(slots int) int // see Reserve
+	offered  time.Time           // when a call was last handed over; zero: not lately
 }
 
 // NewPuller returns a puller for the pool that hands each call to handle, which
@@ -111,15 +113,57 @@ func (p *Puller) SetSlots(n int) {
 		over = p.credit > 0 && p.busy+p.credit > p.slots
 	})
 	if over {
-		select {
-		case p.resized <- struct{}{}:
-		default: // it is told already
-		}
+		p.takeBack()
+	}
+}
+
+// takeBack has Run leave the inbox, and with it what was asked for.
+func (p *Puller) takeBack() {
+	select {
+	case p.resized <- struct{}{}:
+	default: // it is told already
 	}
 }
 
 // Release gives back the slot of one call.
 func (p *Puller) Release() { p.update(func() { p.busy-- }) }
+
+// Reserve lets the puller take calls that other workers hand over, up to room of its
+// slots. It is called before Run, once. Slots are only kept for them while they come
+// (see Accept): until then all free ones are asked for.
+func (p *Puller) Reserve(room func(slots int) int) { p.room = room }
+
+// reserveFor is how long slots are kept for calls that other workers may hand over,
+// after the last one was.
+const reserveFor = 10 * time.Second
+
+// Accept takes a slot for a call that another worker hands over. It returns false,
+// and takes none, if the call must run elsewhere: over room of the slots are busy,
+// or the server has been asked to fill those that are not. The first time that it
+// is called for a while the latter is likely: what was asked for is taken back then.
+func (p *Puller) Accept() bool {
+	p.mu.Lock()
+	first := p.offered.IsZero()
+	p.offered = time.Now()
+	ok := !p.draining && p.busy < p.roomLocked() && p.busy+p.credit < p.slots
+	if ok {
+		p.busy++
+	}
+	over := p.credit > p.slots-p.roomLocked()
+	p.mu.Unlock()
+	if first && over {
+		p.takeBack()
+	}
+	return ok
+}
+
+// roomLocked is how many slots are kept for calls that are handed over.
+func (p *Puller) roomLocked() int {
+	if p.room == nil || p.offered.IsZero() {
+		return 0
+	}
+	return p.room(p.slots)
+}
 
 // Busy returns how many slots are taken.
 func (p *Puller) Busy() int {
@@ -146,8 +190,9 @@ func (p *Puller) askLocked() (int, string) {
 	if p.draining {
 		return 0, ""
 	}
-	free := p.slots - p.busy - p.credit
-	if free <= 0 || p.credit > 0 && free < p.slots/4 {
+	most := p.slots - p.roomLocked()
+	free := min(p.slots-p.busy, most) - p.credit
+	if free <= 0 || p.credit > 0 && free < most/4 {
 		return 0, ""
 	}
 	p.credit += free
@@ -190,6 +235,9 @@ func (p *Puller) watch(now time.Time) {
 	probe := silent && !p.probing
 	forgotten := silent && p.probing && p.awake.After(p.lastSeen) && now.Sub(p.awake) > pullSilence
 	p.probing = silent
+	if now.Sub(p.offered) > reserveFor {
+		p.offered = time.Time{}
+	}
 	inbox := p.inbox
 	p.mu.Unlock()
 	switch {
@@ -281,25 +329,25 @@ type Delivery struct {
 	Call   wire.Call
 	Worker string // who took it, for a dead letter; set by the taker
 
-	b     *Broker
-	reply string
+	b   *Broker
+	msg *nats.Msg // as it was stored; its reply subject acknowledges it
 }
 
 // Ack settles the call: it will not be handed out again.
-func (d *Delivery) Ack() error { return d.b.nc.Publish(d.reply, []byte("+ACK")) }
+func (d *Delivery) Ack() error { return d.b.nc.Publish(d.msg.Reply, []byte("+ACK")) }
 
 // Nak has the call handed out again after the given wait.
 func (d *Delivery) Nak(wait time.Duration) error {
-	return d.b.nc.Publish(d.reply, []byte(`-NAK {"delay":`+strconv.FormatInt(int64(wait), 10)+`}`))
+	return d.b.nc.Publish(d.msg.Reply, []byte(`-NAK {"delay":`+strconv.FormatInt(int64(wait), 10)+`}`))
 }
 
 // InProgress tells the server that the call is still being worked on.
-func (d *Delivery) InProgress() error { return d.b.nc.Publish(d.reply, []byte("+WPI")) }
+func (d *Delivery) InProgress() error { return d.b.nc.Publish(d.msg.Reply, []byte("+WPI")) }
 
 // delivery reads a message of a calls stream. Arguments that travel as chunks
 // are left for Broker.Args.
 func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
-	d := &Delivery{b: b, reply: msg.Reply}
+	d := &Delivery{b: b, msg: msg}
 	c := &d.Call
 	if err := parseAck(msg.Reply, c); err != nil {
 		return nil, err

@@ -22,6 +22,8 @@ import (
 //	cb.cache.<worker>.<…>     workers ask each other for versions that a run has read
 //	cb.worker.<worker>.<…>    asks a worker to prepare, or to have taken up, a version of a function
 //	cb.slots.<worker>         asks a worker to run so many calls at once
+//	cb.at.<worker>            hands a worker a call that another pulled
+//	cb.place.<pool>           workers of a pool tell each other which keys they have
 //	cb.log.<function>         what functions print
 //	cb.msg.<to>.<from>        messages between running functions, by their ids
 //	cb.inbox.<to>.<from>      each of them, after it was stored
@@ -42,6 +44,8 @@ const (
 	subjectCache  = "cb.cache."
 	subjectWorker = "cb.worker."
 	subjectSlots  = "cb.slots."
+	subjectAt     = "cb.at."
+	subjectPlace  = "cb.place."
 	subjectLog    = "cb.log."
 	subjectMsg    = "cb.msg."
 	subjectInbox  = "cb.inbox."

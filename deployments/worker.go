@@ -17,6 +17,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/workers"
+	"github.com/cloudburst-nats/cloudburst/workers/placement"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
@@ -33,6 +34,8 @@ type WorkerConfig struct {
 	Namespace string
 	// CacheBytes bounds its cache, for each namespace. Default 256 MiB.
 	CacheBytes int64
+	// WithoutPlacement has it run every call that it pulls: see placer.
+	WithoutPlacement bool
 	// Functions are what it serves: all functions of the pool.
 	Functions []Hosted
 	// Library, if set, has it serve what is deployed to the pool instead.
@@ -108,6 +111,7 @@ type parts struct {
 	worker    *workers.Worker
 	library   *library // nil when the functions are the worker's own
 	puller    *broker.Puller
+	placer    *placer
 	slots     atomic.Int64
 	marks     *broker.Watermarks
 	source    string        // the incarnation of the calls stream: see workers.Config
@@ -151,6 +155,8 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
 		Functions: callable{b}, Post: post{b},
 	}
+	p.placer = newPlacer(b, p)
+	conf.References = p.placer
 	if cfg.Library != nil {
 		conf.Output = p.output
 		p.library = newLibrary(b, p.catalogue, cfg.Pool, *cfg.Library, p.news)
@@ -164,11 +170,15 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 		p.library.worker = p.worker
 	}
 	p.slots.Store(int64(cfg.Slots))
-	p.puller = b.NewPuller(cfg.Pool, cfg.Slots, func(d *broker.Delivery) {
-		d.Worker = p.id
-		p.worker.Take(d.Call, d, p.puller.Release)
-	})
+	p.puller = b.NewPuller(cfg.Pool, cfg.Slots, p.placer.arrived)
+	p.puller.Reserve(placement.Room)
 	return p, nil
+}
+
+// take runs a call that has a slot.
+func (p *parts) take(d *broker.Delivery) {
+	d.Worker = p.id
+	p.worker.Take(d.Call, d, p.puller.Release)
 }
 
 // checkPool refuses a worker that lacks functions of its pool: calls of them
@@ -253,6 +263,9 @@ func (p *parts) run(ctx context.Context) error {
 	select {
 	case <-p.catalogue.Ready():
 		start(&upper, pulling, p.puller.Run)
+		if !p.cfg.WithoutPlacement {
+			start(&upper, pulling, p.placer.run)
+		}
 		if p.cfg.Ready != nil {
 			p.cfg.Ready()
 		}
@@ -359,5 +372,6 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 	}
 	_, info.Pinned = p.worker.Pins().Size()
 	info.CacheBytes, info.CacheKeys = p.stores.cached()
+	info.Placement = p.placer.numbers()
 	return numbers
 }

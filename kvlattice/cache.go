@@ -236,6 +236,20 @@ func (e *entry) touch() {
 	}
 }
 
+// holds says whether a read of the key would be answered from memory.
+func (c *cache) holds(key string, gen uint64) bool {
+	e := c.find(key)
+	if e == nil {
+		return false
+	}
+	if v := e.served.Load(); v != nil {
+		return v.gen == gen
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gen == gen
+}
+
 func (c *cache) find(key string) *entry {
 	sh := c.at(key)
 	sh.mu.RLock()

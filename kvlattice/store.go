@@ -107,6 +107,10 @@ func (s *Store) Get(ctx context.Context, key string) (wire.Value, bool, error) {
 	return v.Value, v.Found, err
 }
 
+// Holds says whether the key is in memory, complete: a read of it costs no I/O. That
+// the reader needs a later revision is left aside.
+func (s *Store) Holds(key string) bool { return s.cache.holds(key, s.gen.Load()) }
+
 // View returns what a reader is shown of the key, with every write of it up to
 // revision after. What is cached is served if it is known to hold those: the
 // revisions of all keys are one order, and the feed tells of them in that order.

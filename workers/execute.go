@@ -128,7 +128,7 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 	if err := j.open(step, h.spec.Level); err != nil {
 		return wire.Value{}, err
 	}
-	args, err := wire.Resolve(args, func(r wire.Ref) (wire.Value, error) { return j.look(ctx, r) })
+	args, each, err := j.resolve(ctx, h.code, args)
 	if err != nil {
 		return wire.Value{}, err
 	}
@@ -141,12 +141,24 @@ func (j *job) Invoke(ctx context.Context, step Step, args wire.Value) (wire.Valu
 			return v, err
 		}
 	}
-	value, err := j.within(ctx, h, step, args)
+	value, err := j.within(ctx, h, step, args, each)
 	if err != nil || !h.spec.Transactional {
 		return value, err
 	}
 	value, err = j.session.Commit(ctx, j.w.cfg.Namespace, j.record(step.Node), value)
 	return value, storeError(err)
+}
+
+// resolve looks up what the arguments refer to, and returns them as the code takes
+// them: in one document, or one by one.
+func (j *job) resolve(ctx context.Context, code runtime.Function, args wire.Value) (whole wire.Value, each []wire.Value, err error) {
+	look := func(r wire.Ref) (wire.Value, error) { return j.look(ctx, r) }
+	if _, lists := code.(runtime.Lister); lists {
+		each, err = wire.ResolveEach(args, look)
+		return wire.Value{}, each, err
+	}
+	whole, err = wire.Resolve(args, look)
+	return whole, nil, err
 }
 
 // record names what a node's commit is recorded under.
@@ -162,7 +174,7 @@ func (j *job) committed(ctx context.Context, node string) (wire.Value, bool, err
 }
 
 // within runs a function within its time-out.
-func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value) (wire.Value, error) {
+func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value, each []wire.Value) (wire.Value, error) {
 	cause := h.timeout
 	if j.limits.Timeout != h.limits.Timeout {
 		cause = timeoutError(step.Function, j.limits.Timeout)
@@ -173,7 +185,7 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value)
 	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
 	mail := &mail{job: j, node: step.Node}
 	call := &runtime.Call{
-		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args,
+		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args, Each: each,
 		Namespace: j.w.cfg.Namespace, State: j.session, Functions: j.w.cfg.Functions, Mail: mail,
 	}
 	if j.w.cfg.Output != nil {
@@ -295,7 +307,12 @@ func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
 	if ns == "" {
 		ns = j.w.cfg.Namespace
 	}
+	refs := j.w.cfg.References
+	cached := refs != nil && refs.Cached(ns, ref.Key)
 	v, found, err := j.session.Get(ctx, ns, ref.Key)
+	if err == nil && refs != nil {
+		refs.Used(ns, ref.Key, cached, len(v.Body))
+	}
 	if err == nil && !found {
 		err = &wire.Error{Op: "resolve", Name: ref.Key, Kind: wire.KindUnknown, Msg: "no such key: the argument refers to it"}
 	}

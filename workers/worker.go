@@ -42,8 +42,19 @@ type Config struct {
 	// Output returns what takes the log of one execution. It is called for each, so it
 	// is cheap until something is written. Nil drops logs.
 	Output func(call *wire.Call, of *wire.Function) io.Writer
+	// References is told of the keys that arguments refer to. Nil: nobody is.
+	References References
 	// Log is told of failures and of starting and stopping. Nil is silent.
 	Log *logrus.Entry
+}
+
+// References follows which keys the arguments of calls refer to.
+type References interface {
+	// Cached says whether the key is in memory.
+	Cached(namespace, key string) bool
+	// Used tells that a reference was resolved, whether the key was cached then, and
+	// how long its value is.
+	Used(namespace, key string, cached bool, bytes int)
 }
 
 // A Delivery is a call in hand: one handing-out by the pool's queue.

@@ -80,8 +80,44 @@ func Resolve(args Value, look func(Ref) (Value, error)) (Value, error) {
 	return args, nil
 }
 
-// Refs lists the references that Resolve would look up.
+// ResolveEach returns the elements of an argument list one by one, references
+// resolved; an argument that is no list is the only one. Unlike with Resolve, what
+// they hold may be of any type, and isn't copied.
+func ResolveEach(args Value, look func(Ref) (Value, error)) ([]Value, error) {
+	if len(args.Body) == 0 {
+		return nil, nil
+	}
+	items := []json.RawMessage{args.Body}
+	if !args.IsJSON() {
+		return []Value{args}, nil
+	}
+	if trimmed := bytes.TrimSpace(args.Body); len(trimmed) > 0 && trimmed[0] == '[' {
+		if err := args.Decode(&items); err != nil {
+			return nil, err
+		}
+	}
+	each := make([]Value, len(items))
+	for i, item := range items {
+		ref, ok := AsRef(item)
+		if !ok {
+			each[i] = Value{Body: item}
+			continue
+		}
+		v, err := look(ref)
+		if err != nil {
+			return nil, err
+		}
+		each[i] = v
+	}
+	return each, nil
+}
+
+// Refs lists the references that Resolve would look up. Without any it costs a look
+// at the bytes.
 func Refs(args Value) []Ref {
+	if !args.IsJSON() || !mayHoldRef(args.Body) {
+		return nil
+	}
 	var refs []Ref
 	_, err := Resolve(args, func(r Ref) (Value, error) {
 		refs = append(refs, r)

@@ -60,6 +60,14 @@ type Function interface {
 	Invoke(ctx context.Context, call *Call) (wire.Value, error)
 }
 
+// A Lister is a Function that takes its arguments one by one, as Call.Each: values of
+// any type, which are shared with the cache instead of copied into one document.
+type Lister interface {
+	Function
+	// Lists says nothing: a Function that has it is a Lister.
+	Lists()
+}
+
 // A Call is one execution of a function.
 type Call struct {
 	Run       wire.RunID
@@ -67,7 +75,8 @@ type Call struct {
 	Node      string // of a DAG; else empty
 	Attempt   int    // 1 is the first
 	Args      wire.Value
-	Namespace string // where the function keeps its state unless it says otherwise
+	Each      []wire.Value // instead of Args, for a Lister
+	Namespace string       // where the function keeps its state unless it says otherwise
 	State     State
 	Functions Functions
 	Mail      Mail

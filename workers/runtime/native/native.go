@@ -33,3 +33,16 @@ func (f Func) Invoke(ctx context.Context, call *runtime.Call) (value wire.Value,
 	}()
 	return f(ctx, call)
 }
+
+// ListFunc is a Func that takes its arguments one by one: see runtime.Lister.
+type ListFunc Func
+
+var _ runtime.Lister = ListFunc(nil)
+
+// Invoke runs the function; a panic is the call's error.
+func (f ListFunc) Invoke(ctx context.Context, call *runtime.Call) (wire.Value, error) {
+	return Func(f).Invoke(ctx, call)
+}
+
+// Lists marks a Lister.
+func (ListFunc) Lists() {}
