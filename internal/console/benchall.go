@@ -31,7 +31,7 @@ func benchAll(c *console) *cobra.Command {
 		Short: "Run all benchmarks and write one report",
 		Long: `Runs all benchmarks, one after the other, and writes what they measured as one
 Markdown document: what each is about, its rows as a table, and charts, which GitHub
-and other viewers of Mermaid draw. It takes half an hour, or three minutes with --short,
+and other viewers of Mermaid draw. It takes about twenty minutes, or two with --short,
 whose figures are rougher, and wants a machine that does nothing else. A benchmark
 that fails is said in the report, and the exit code is 1. With -o json all rows go to
 standard output too.`,
