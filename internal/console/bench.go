@@ -16,7 +16,7 @@ func newBench(c *console) *cobra.Command {
 	cmd := group("bench", "Measure calls, state and functions",
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchFaults(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchPrograms(c), benchAutoscale(c), benchFleet(c), benchRole())
+a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchFaults(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchPrograms(c), benchAutoscale(c), benchFleet(c), benchGrowth(c), benchRole())
 	return cmd
 }
 
