@@ -30,11 +30,12 @@ const (
 	roleCold        = "local-cold"   // argument: the server's URL
 	roleZipfOn      = "zipf-on"      // with ":<bytes>" of its cache; argument: the server's URL
 	roleZipfOff     = "zipf-off"     // likewise
+	roleGrown       = "grown"        // argument: how many functions, a comma, and the server's URL
 )
 
 // Role plays one part of a benchmark in a process of its own: "server
-// DIRECTORY", "floor-worker URL", "worker URL", "scaled URL", or a part of another benchmark and what it is told. It
-// writes the line "ready URL" to out once it is up (the last one, "ready"), and
+// DIRECTORY", "floor-worker URL", "worker URL", "scaled URL", "grown COUNT,URL", or
+// a part of another benchmark and what it is told. It writes the line "ready URL" to out once it is up (the last one, "ready"), and
 // plays until ctx ends or the process's standard input does, so that no part
 // outlives the benchmark that started it.
 func Role(ctx context.Context, args []string, out io.Writer) error {
@@ -72,6 +73,15 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		serve = serveHot
 	case roleCold:
 		serve = serveCold
+	case roleGrown:
+		count, url, err := parseGrown(at)
+		if err != nil {
+			return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: role, Msg: "want COUNT,URL", Err: err}
+		}
+		at = url
+		serve = func(ctx context.Context, b *broker.Broker, ready func()) error {
+			return serveGrown(ctx, b, ready, count)
+		}
 	default:
 		name, bytes, _ := strings.Cut(role, ":")
 		zipf, err := zipfRole(name, bytes)
@@ -130,7 +140,7 @@ func (s *site) spawnAll(ctx context.Context, exe, store string) error {
 // How long a process may take to be ready, and to end once it was told to
 // before it is killed.
 const (
-	readyWithin = 30 * time.Second
+	readyWithin = 2 * time.Minute
 	endWithin   = 10 * time.Second
 )
 
@@ -156,6 +166,7 @@ func (s *site) spawn(ctx context.Context, exe, role, arg string) (url string, er
 		if err := cmd.Start(); err != nil {
 			return fmt.Errorf("start %s: %w", role, err)
 		}
+		s.parts = append(s.parts, part{role, cmd.Process.Pid}) // read once it is ready
 		late := time.AfterFunc(readyWithin, stop)
 		line, err := bufio.NewReader(stdout).ReadString('\n')
 		late.Stop()

@@ -18,7 +18,14 @@ type site struct {
 	server *broker.Server // to connect to inside the process; nil: by url
 	url    string
 	ends   []func() error
+	parts  []part                  // in processes of their own
 	fail   context.CancelCauseFunc // called when a part fails
+}
+
+// A part is a process that plays a role.
+type part struct {
+	role string
+	pid  int
 }
 
 func openSite(ctx context.Context, fail context.CancelCauseFunc, cfg Config, transport string) (*site, error) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -82,6 +83,10 @@ func (k *Bucket) subjectPages(ctx context.Context, filter string) iter.Seq2[[]st
 	}
 }
 
+// pageWithin bounds one page. It is long because the server collects and sorts all
+// the subjects that match for each: with a million keys that takes it seconds.
+const pageWithin = time.Minute
+
 func (k *Bucket) subjectPage(ctx context.Context, filter string, offset int) (page []string, total int, err error) {
 	body, err := json.Marshal(struct {
 		Filter string `json:"subjects_filter"`
@@ -90,7 +95,7 @@ func (k *Bucket) subjectPage(ctx context.Context, filter string, offset int) (pa
 	if err != nil {
 		return nil, 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, k.b.timeout)
+	ctx, cancel := context.WithTimeout(ctx, max(k.b.timeout, pageWithin))
 	defer cancel()
 	msg, err := k.b.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+k.stream, body)
 	if err != nil {

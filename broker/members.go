@@ -20,18 +20,21 @@ const MemberTTL = 10 * time.Second
 
 // A WorkerInfo is what a worker says of itself.
 type WorkerInfo struct {
-	ID        string    `json:"id"` // of this incarnation: letters, digits, '_' and '-'
-	Pool      string    `json:"pool"`
-	Host      string    `json:"host"`
-	PID       int       `json:"pid"`
-	Version   string    `json:"version"`
-	Slots     int       `json:"slots"`
-	MinSlots  int       `json:"min_slots,omitempty"` // to how few it may be told to go
-	MaxSlots  int       `json:"max_slots,omitempty"` // to how many; 0: it keeps those it has
-	Busy      int       `json:"busy"`
-	Functions []string  `json:"functions"`
-	Deploys   bool      `json:"deploys,omitempty"` // serves what is deployed to its pool
-	Started   time.Time `json:"started"`
+	ID       string `json:"id"` // of this incarnation: letters, digits, '_' and '-'
+	Pool     string `json:"pool"`
+	Host     string `json:"host"`
+	PID      int    `json:"pid"`
+	Version  string `json:"version"`
+	Slots    int    `json:"slots"`
+	MinSlots int    `json:"min_slots,omitempty"` // to how few it may be told to go
+	MaxSlots int    `json:"max_slots,omitempty"` // to how many; 0: it keeps those it has
+	Busy     int    `json:"busy"`
+	// Functions are those that it serves, by name, or the first hundred of them; of
+	// how many, FunctionCount says. Such a worker serves all of its pool's.
+	Functions     []string  `json:"functions"`
+	FunctionCount int       `json:"function_count,omitempty"`
+	Deploys       bool      `json:"deploys,omitempty"` // serves what is deployed to its pool
+	Started       time.Time `json:"started"`
 
 	// Since it started.
 	Calls    uint64 `json:"calls"`
@@ -57,10 +60,25 @@ type Placement struct {
 	Refused   uint64 `json:"refused"`    // that it offered to others in vain
 }
 
+// Serves says whether the worker serves a function of a pool.
+func (w *WorkerInfo) Serves(pool, name string) bool {
+	if w.FunctionCount > len(w.Functions) {
+		return w.Pool == pool
+	}
+	return slices.Contains(w.Functions, name)
+}
+
+// namesAnnounced is how many functions an announcement names: it is repeated every
+// few seconds, and everybody who lists the workers reads all of it.
+const namesAnnounced = 100
+
 // Announce says that a worker is there, for MemberTTL.
 func (b *Broker) Announce(ctx context.Context, w WorkerInfo) error {
 	if err := wire.CheckName("worker", w.ID); err != nil {
 		return err
+	}
+	if w.FunctionCount = len(w.Functions); w.FunctionCount > namesAnnounced {
+		w.Functions = w.Functions[:namesAnnounced]
 	}
 	body, err := json.Marshal(w)
 	if err != nil {

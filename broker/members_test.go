@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -46,6 +47,40 @@ func TestWorkersAnnounceAndRetire(t *testing.T) {
 		t.Errorf("after w2 retired: got %+v, %v", list, err)
 	}
 	wantKind(t, p.Announce(ctx, WorkerInfo{ID: "a.b"}), wire.KindBadName)
+}
+
+// An announcement doesn't grow with the functions of a pool, and still tells which
+// a worker serves.
+func TestAnnouncementsOfManyFunctions(t *testing.T) {
+	p := newPlatform(t)
+	names := make([]string, 5000)
+	for i := range names {
+		names[i] = "f" + strconv.Itoa(i)
+	}
+	size := func(names []string) int {
+		if err := p.Announce(t.Context(), WorkerInfo{ID: "w", Pool: "a", Functions: names}); err != nil {
+			t.Fatal(err)
+		}
+		msg, err := p.last(t.Context(), bucketStream(BucketWorkers), bucketSubject(BucketWorkers, "w"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(msg.Data)
+	}
+	if few, all := size(names[:namesAnnounced]), size(names); all > few+10 {
+		t.Errorf("an announcement of %d functions takes %d bytes, of %d functions %d", namesAnnounced, few, len(names), all)
+	}
+	list, err := p.Workers(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got %+v, %v", list, err)
+	}
+	w := list[0]
+	if w.FunctionCount != len(names) || !w.Serves("a", names[4999]) || w.Serves("b", names[4999]) {
+		t.Errorf("it serves %d functions: f4999 of its pool: %v, of another: %v", w.FunctionCount, w.Serves("a", names[4999]), w.Serves("b", names[4999]))
+	}
+	if few := (&WorkerInfo{Pool: "a", Functions: []string{"f"}, FunctionCount: 1}); !few.Serves("a", "f") || few.Serves("a", "g") {
+		t.Error("a worker of one function serves another, or not that one")
+	}
 }
 
 func TestAnnouncementsLapse(t *testing.T) {

@@ -149,7 +149,7 @@ func (c *console) showFunction() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := jsonVersions{jsonFunction: jsonFunctionOf(f, serving[f.Name]), Versions: []jsonFunction{}}
+			shown := jsonVersions{jsonFunction: jsonFunctionOf(f, serving(&f)), Versions: []jsonFunction{}}
 			for _, v := range versions {
 				shown.Versions = append(shown.Versions, jsonFunctionOf(v, 0))
 			}

@@ -85,7 +85,7 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 	}
 	shown := make([]jsonFunction, len(fns))
 	for i, f := range fns {
-		shown[i] = jsonFunctionOf(f, serving[f.Name])
+		shown[i] = jsonFunctionOf(f, serving(&f))
 	}
 	return list(c, shown, "No functions. `cloudburst fn deploy` adds one, `cloudburst server --examples` serves some.",
 		[]any{"name", "runtime", "version", "pool", "level", "workers", "timeout", "attempts", "about"},
@@ -98,19 +98,20 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 		})
 }
 
-// servingNow returns how many workers serve each function.
-func servingNow(ctx context.Context, client *cloudburst.Client) (map[string]int, error) {
+// servingNow returns what tells how many workers serve a function.
+func servingNow(ctx context.Context, client *cloudburst.Client) (func(*cloudburst.Function) int, error) {
 	workers, err := client.Broker().Workers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	serving := make(map[string]int)
-	for _, w := range workers {
-		for _, name := range w.Functions {
-			serving[name]++
+	return func(f *cloudburst.Function) (n int) {
+		for _, w := range workers {
+			if w.Serves(f.Pool, f.Name) {
+				n++
+			}
 		}
-	}
-	return serving, nil
+		return n
+	}, nil
 }
 
 // removed is what scripts get of a removal.

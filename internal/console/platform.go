@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -13,21 +14,31 @@ import (
 
 // jsonWorker is a worker as scripts get it.
 type jsonWorker struct {
-	ID         string    `json:"id"`
-	Pool       string    `json:"pool"`
-	Host       string    `json:"host"`
-	PID        int       `json:"pid"`
-	Slots      int       `json:"slots"`
-	Busy       int       `json:"busy"`
-	Functions  []string  `json:"functions"`
-	Started    time.Time `json:"started"`
-	Calls      uint64    `json:"calls"`
-	Failures   uint64    `json:"failures"`
-	Retries    uint64    `json:"retries"`
-	Restarts   uint64    `json:"restarts"`
-	Pinned     int64     `json:"pinned"`
-	CacheBytes int64     `json:"cache_bytes"`
-	CacheKeys  int       `json:"cache_keys"`
+	ID            string    `json:"id"`
+	Pool          string    `json:"pool"`
+	Host          string    `json:"host"`
+	PID           int       `json:"pid"`
+	Slots         int       `json:"slots"`
+	Busy          int       `json:"busy"`
+	Functions     []string  `json:"functions"` // the first hundred, if there are more
+	FunctionCount int       `json:"function_count"`
+	Started       time.Time `json:"started"`
+	Calls         uint64    `json:"calls"`
+	Failures      uint64    `json:"failures"`
+	Retries       uint64    `json:"retries"`
+	Restarts      uint64    `json:"restarts"`
+	Pinned        int64     `json:"pinned"`
+	CacheBytes    int64     `json:"cache_bytes"`
+	CacheKeys     int       `json:"cache_keys"`
+}
+
+// servedNames says in a few words what a worker serves.
+func servedNames(w jsonWorker) string {
+	names := strings.Join(w.Functions, ", ")
+	if w.FunctionCount > len(w.Functions) {
+		return fmt.Sprintf("%d: %s", w.FunctionCount, names)
+	}
+	return names
 }
 
 func (c *console) worker() *cobra.Command {
@@ -45,7 +56,7 @@ func (c *console) worker() *cobra.Command {
 			var shown []jsonWorker
 			for _, w := range workers {
 				shown = append(shown, jsonWorker{
-					ID: w.ID, Pool: w.Pool, Host: w.Host, PID: w.PID, Slots: w.Slots, Busy: w.Busy, Functions: w.Functions, Started: w.Started,
+					ID: w.ID, Pool: w.Pool, Host: w.Host, PID: w.PID, Slots: w.Slots, Busy: w.Busy, Functions: w.Functions, FunctionCount: w.FunctionCount, Started: w.Started,
 					Calls: w.Calls, Failures: w.Failures, Retries: w.Retries, Restarts: w.Restarts, Pinned: w.Pinned,
 					CacheBytes: w.CacheBytes, CacheKeys: w.CacheKeys,
 				})
@@ -55,7 +66,7 @@ func (c *console) worker() *cobra.Command {
 				func(w jsonWorker) []any {
 					return []any{
 						w.ID, w.Pool, w.Host, w.PID, w.Busy, w.Slots, w.Calls, w.Failures, w.Retries,
-						size(w.CacheBytes), ago(w.Started), clip(strings.Join(w.Functions, ", "), 40),
+						size(w.CacheBytes), ago(w.Started), clip(servedNames(w), 40),
 					}
 				})
 		}),
