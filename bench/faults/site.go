@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,17 +95,10 @@ func (s *site) close() error {
 func (s *site) wire() error {
 	for i := range nodes {
 		for _, at := range []*string{&s.listen[i], &s.routes[i]} {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return fmt.Errorf("find a free port: %w", err)
+			var err error
+			if *at, err = process.FreeAddr("127.0.0.1"); err != nil {
+				return err
 			}
-			*at = l.Addr().String()
-			s.ends = append(s.ends, onceClosed(l)) // held until all are picked
-		}
-	}
-	for _, end := range s.ends[len(s.ends)-2*nodes:] {
-		if err := end(); err != nil {
-			return err
 		}
 	}
 	for i := range nodes {
@@ -123,15 +115,6 @@ func (s *site) wire() error {
 		}
 	}
 	return nil
-}
-
-func onceClosed(l net.Listener) func() error {
-	return func() error {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	}
 }
 
 // linksToNodes lays links to all servers, which end with the site.

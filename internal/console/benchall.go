@@ -20,6 +20,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
 	"github.com/cloudburst-nats/cloudburst/bench/paper"
 	"github.com/cloudburst-nats/cloudburst/bench/report"
+	"github.com/cloudburst-nats/cloudburst/workers/placement"
 )
 
 func benchAll(c *console) *cobra.Command {
@@ -255,6 +256,40 @@ func (c *console) platformSections(short bool, store string) []report.Section {
 			Charts: []report.Chart{{Title: "what a day costs", Label: "fleet", Value: "worker_seconds", Unit: "worker-seconds"}},
 			Run: func(_ context.Context, out io.Writer) error {
 				return bench.Fleet(bench.FleetConfig{JSON: true, Simulation: autoscaler.Simulation{Seed: 1, Policy: autoscaler.Policy{Min: 1, Slots: 4}}}, out)
+			},
+		},
+		{
+			Name: "locality", Title: "Functions on data that is cached where they run",
+			About:  "The paper's experiment (section 6.1.2): a function sums ten arrays that its arguments refer to, from its worker's cache and from storage. At 8 MB the paper saw the cache 10 times as fast as cold storage, 25 times as fast as Redis and 79 times as S3. Then calls with references by Zipf's law, with placement and without.",
+			Charts: []report.Chart{{Title: "sum of ten arrays, 8 MB in all", Label: "case", Value: "p50_ms", Unit: "p50, ms", Where: map[string]string{"bytes": "8000000"}}},
+			Run: func(ctx context.Context, out io.Writer) error {
+				cfg := bench.LocalityConfig{JSON: true, Store: store}
+				if short {
+					cfg.Elements, cfg.For, cfg.SkipZipf = []int{1000, 100_000}, time.Second, true
+				}
+				return bench.Locality(ctx, cfg, out)
+			},
+		},
+		{
+			Name: "placement", Title: "Where calls with references run, simulated",
+			About: "A pool of a thousand workers, of which one dies and another comes each second, called with references by Zipf's law.",
+			Run: func(_ context.Context, out io.Writer) error {
+				cfg := bench.PlacementConfig{JSON: true, Simulation: placement.Simulation{Seed: 1}}
+				if short {
+					cfg.Workers, cfg.Keys, cfg.Warm, cfg.Calls = 100, 10_000, 100_000, 30_000
+				}
+				return bench.Placement(cfg, out)
+			},
+		},
+		{
+			Name: "growth", Title: "How cost grows",
+			About: "Calls, memory and what is around them with few and with many functions, waiting calls and keys, each size on a server of its own; the ratio is to the first size.",
+			Run: func(ctx context.Context, out io.Writer) error {
+				cfg := bench.GrowthConfig{JSON: true, Store: store}
+				if short {
+					cfg.Functions, cfg.Backlog, cfg.Keys, cfg.Calls = []int{10, 300}, []int{0, 20_000}, []int{100, 10_000}, 300
+				}
+				return bench.Growth(ctx, cfg, out)
 			},
 		},
 		{

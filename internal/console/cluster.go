@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/cloudburst-nats/cloudburst/bench/process"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
@@ -161,7 +162,7 @@ func nth(flag, first string, i int) (string, error) {
 		host = "127.0.0.1"
 	}
 	if port == 0 {
-		return freeAddr(host)
+		return process.FreeAddr(host)
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port+i)), nil
 }
@@ -179,15 +180,7 @@ func routeOf(listen string) (string, error) {
 			return l.Addr().String(), l.Close()
 		}
 	}
-	return freeAddr(host)
-}
-
-func freeAddr(host string) (string, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
+	return process.FreeAddr(host)
 }
 
 // memberArgs are the arguments of one server.
