@@ -32,11 +32,11 @@ type Simulation struct {
 
 // An Outcome is what became of the counted calls of a simulation.
 type Outcome struct {
-	Hits    float64 // share of references found in the cache
-	Spread  float64 // the busiest worker's load to the mean
-	Handed  float64 // share of calls that ran on another worker than pulled them
-	Refused float64 // share of calls that were refused once at least
-	Deaths  int
+	Hits    float64 `json:"hits"`    // share of references found in the cache
+	Spread  float64 `json:"spread"`  // the busiest worker's load to the mean
+	Handed  float64 `json:"handed"`  // share of calls that ran on another worker than pulled them
+	Refused float64 `json:"refused"` // share of calls that were refused once at least
+	Deaths  int     `json:"deaths"`
 }
 
 func (s Simulation) withDefaults() Simulation {
