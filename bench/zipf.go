@@ -68,8 +68,8 @@ func inParallel(ctx context.Context, count int, do func(ctx context.Context, n i
 	defer fail(nil)
 	var next atomic.Int64
 	var all sync.WaitGroup
-	for i := range zipfInFlight {
-		rng := rand.New(rand.NewPCG(uint64(count), uint64(i)))
+	for range zipfInFlight {
+		rng := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 		all.Go(func() {
 			for n := next.Add(1); n <= int64(count) && ctx.Err() == nil; n = next.Add(1) {
 				if err := do(ctx, int(n)-1, rng); err != nil {
@@ -83,7 +83,7 @@ func inParallel(ctx context.Context, count int, do func(ctx context.Context, n i
 }
 
 // zipfPool starts a pool, has it read every key once, and counts, with one reference
-// in each call and with two. The pool ends with it.
+// in each call and then with two, each after as many calls to warm up. The pool ends with it.
 func (s *site) zipfPool(ctx context.Context, cfg LocalityConfig, client *cloudburst.Client, role, name string) (rows []ZipfRow, err error) {
 	pool := &site{url: s.url, fail: s.fail}
 	defer func() { err = errors.Join(err, pool.close()) }()
@@ -109,39 +109,31 @@ func (s *site) zipfPool(ctx context.Context, cfg LocalityConfig, client *cloudbu
 	if err := inParallel(ctx, cfg.Keys, func(ctx context.Context, n int, _ *rand.Rand) error { return call(ctx, n) }); err != nil {
 		return nil, err
 	}
-	if err := inParallel(ctx, cfg.Calls, func(ctx context.Context, _ int, rng *rand.Rand) error { return call(ctx, zipf.Draw(rng)) }); err != nil {
-		return nil, err
-	}
-	asked := cfg.Keys + cfg.Calls
-	before, err := references(ctx, client.Broker(), role, asked)
-	if err != nil {
-		return nil, err
-	}
+	asked := cfg.Keys
 	for _, refs := range []int{1, 2} {
-		began := time.Now()
-		if err := inParallel(ctx, cfg.Calls, func(ctx context.Context, _ int, rng *rand.Rand) error {
-			keys := make([]int, refs)
-			for i := range keys {
-				keys[i] = zipf.Draw(rng)
+		row := ZipfRow{Bench: "locality", Case: name, Refs: refs, Workers: cfg.Workers, Calls: cfg.Calls}
+		var before, after broker.Placement
+		for _, sum := range []*broker.Placement{&before, &after} { // what is before only warms up
+			began := time.Now()
+			if err := inParallel(ctx, cfg.Calls, func(ctx context.Context, _ int, rng *rand.Rand) error {
+				keys := make([]int, refs)
+				for i := range keys {
+					keys[i] = zipf.Draw(rng)
+				}
+				return call(ctx, keys...)
+			}); err != nil {
+				return nil, err
 			}
-			return call(ctx, keys...)
-		}); err != nil {
-			return nil, err
-		}
-		took := time.Since(began)
-		asked += refs * cfg.Calls
-		after, err := references(ctx, client.Broker(), role, asked)
-		if err != nil {
-			return nil, err
+			row.PerSecond = float64(cfg.Calls) / time.Since(began).Seconds()
+			asked += refs * cfg.Calls
+			if *sum, err = references(ctx, client.Broker(), role, asked); err != nil {
+				return nil, err
+			}
 		}
 		hits, misses := after.RefHits-before.RefHits, after.RefMisses-before.RefMisses
-		rows = append(rows, ZipfRow{
-			Bench: "locality", Case: name, Refs: refs, Workers: cfg.Workers, Calls: cfg.Calls,
-			Hits:   float64(hits) / float64(hits+misses),
-			Handed: after.Handed - before.Handed, Refused: after.Refused - before.Refused,
-			PerSecond: float64(cfg.Calls) / took.Seconds(),
-		})
-		before = after
+		row.Hits = float64(hits) / float64(hits+misses)
+		row.Handed, row.Refused = after.Handed-before.Handed, after.Refused-before.Refused
+		rows = append(rows, row)
 	}
 	return rows, nil
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,9 +60,7 @@ func (b *Broker) HandOver(d *Delivery, to string, within time.Duration, then fun
 		return false
 	})
 	msg := &nats.Msg{Subject: subjectAt + to, Reply: reply, Data: d.msg.Data, Header: make(nats.Header, len(d.msg.Header)+2)}
-	for name, values := range d.msg.Header {
-		msg.Header[name] = values
-	}
+	maps.Copy(msg.Header, d.msg.Header)
 	msg.Header[headerSubject] = []string{d.msg.Subject}
 	msg.Header[headerAck] = []string{d.msg.Reply}
 	if err := b.nc.PublishMsg(msg); err != nil { // too large with those, say
@@ -107,11 +106,14 @@ func (b *Broker) ServeHandovers(ctx context.Context, worker, pool string, take f
 		if err == nil && (d.Call.Stream != from || d.Call.Name == "" || !strings.HasPrefix(call.Reply, "$JS.ACK.")) {
 			err = &wire.Error{Op: "take call", Name: call.Subject, Kind: wire.KindInvalid, Msg: "not a call of the pool " + pool}
 		}
-		answer, taken, busy := answerBusy, false, 0
+		answer, busy := answerBusy, 0
 		if err != nil {
 			b.observe.unreadable(msg, err)
-		} else if taken, busy = take(d); taken {
-			answer = answerTaken
+		} else {
+			var taken bool
+			if taken, busy = take(d); taken {
+				answer = answerTaken
+			}
 		}
 		if msg.Reply == "" {
 			return

@@ -6,9 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/brokertest"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/workers/placement"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/native"
 )
@@ -264,5 +267,45 @@ func TestWithoutPlacement(t *testing.T) {
 	}
 	if len(ran) != 2 || a.placer.taken.Load()+b.placer.taken.Load() > 0 {
 		t.Errorf("calls by worker: %v, want some by each, which it pulled itself", ran)
+	}
+}
+
+// A worker that is stopped in mid-air hears an offer and says nothing. The call is
+// handed out again, and what it counts is counted once, though both may run it.
+func TestTakerIsMute(t *testing.T) {
+	t.Parallel()
+	p := brokertest.Start(t)
+	a := startPlaced(t, p, "a", WorkerConfig{})
+	put(t, a, "k")
+	offers := make(chan *nats.Msg, 10)
+	mute := p.Connect("mute")
+	if _, err := mute.Conn().ChanSubscribe("cb.at.mute", offers); err != nil {
+		t.Fatal(err)
+	}
+	s := placement.Summary{
+		Worker: "mute", N: 1, Full: true, Slots: 64,
+		Keys: map[placement.Key]int64{placement.KeyOf(broker.DefaultNamespace, "k"): 1 << 20},
+	}
+	if err := mute.PublishPlacement(broker.DefaultPool, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := mute.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	peers(t, a, a) // one other
+	if name := who(t, p.Broker(), "k"); name != "a" {
+		t.Errorf("%q ran the call", name)
+	}
+	select {
+	case <-offers:
+	default:
+		t.Error("the call was not offered to the worker that has its key")
+	}
+	if n := count(t, a); n != 1 || a.placer.refused.Load() != 1 {
+		t.Errorf("%d calls counted, %d offers in vain; want 1 and 1", n, a.placer.refused.Load())
+	}
+	// It counts as gone until it is heard again: the next call isn't held up by it.
+	if name := who(t, p.Broker(), "k"); name != "a" || len(offers) > 0 {
+		t.Errorf("%q ran the next call, offered %d times", name, len(offers))
 	}
 }

@@ -1,6 +1,9 @@
 package placement
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Decide returns the worker that should run a call with these references, which
 // the worker at has pulled and can run itself: at, or one with room. That is the
@@ -24,7 +27,7 @@ func (v *View) Decide(at string, refs []Key) string {
 	v.round++
 	var best *peer
 	for i, k := range refs {
-		if repeated(refs, i) {
+		if slices.Contains(refs[:i], k) { // named twice
 			continue
 		}
 		holders := v.holders[k]
@@ -60,16 +63,6 @@ func (v *View) hasAll(worker string, refs []Key) bool {
 		}
 	}
 	return true
-}
-
-// repeated says whether a reference stands before in the list, which is short.
-func repeated(refs []Key, i int) bool {
-	for _, k := range refs[:i] {
-		if k == refs[i] {
-			return true
-		}
-	}
-	return false
 }
 
 // weigh adds to a worker's score and returns the best one so far.

@@ -67,7 +67,7 @@ func (s Simulation) Run() Outcome {
 		}
 		next += time.Duration(sim.rng.ExpFloat64() * between)
 		for len(sim.events) > 0 && sim.events[0].at <= next {
-			sim.happen(heap.Pop(&sim.events).(event))
+			sim.happen(heap.Pop(&sim.events).(event)) //nolint:errcheck,forcetypeassert // it holds nothing else
 		}
 		sim.now = next
 		if sim.now >= churn {
@@ -225,7 +225,7 @@ func (s *simulation) run(w *simWorker, keys []int, refs []Key) {
 			takes += s.Miss
 			w.keys[k] = w.recent.PushFront(k)
 			if w.recent.Len() > s.Cache {
-				delete(w.keys, w.recent.Remove(w.recent.Back()).(int)) //nolint:forcetypeassert // it holds nothing else
+				delete(w.keys, w.recent.Remove(w.recent.Back()).(int)) //nolint:errcheck,forcetypeassert // it holds nothing else
 			}
 		}
 		if !s.Off {
@@ -276,7 +276,7 @@ type events []event
 func (e events) Len() int           { return len(e) }
 func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
 func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) } //nolint:forcetypeassert // container/heap's shape
+func (e *events) Push(x any)        { *e = append(*e, x.(event)) } //nolint:errcheck,forcetypeassert // container/heap's shape
 func (e *events) Pop() any {
 	last := (*e)[len(*e)-1]
 	*e = (*e)[:len(*e)-1]
