@@ -26,8 +26,7 @@ var _ = Describe("A deployed function", Label("deploy"), Ordered, ContinueOnFail
 
 	BeforeAll(func(ctx SpecContext) {
 		dir = GinkgoT().TempDir()
-		cli = filepath.Join(dir, "cloudburst")
-		build(ctx, dir, "build", "-o", cli, "../cmd/cloudburst")
+		cli = program(ctx)
 		addr = freePort()
 		_, line := launch(ctx, "HTTP is at", exec.Command(cli, "server", "--listen", addr, "--store", filepath.Join(dir, "store"), "--http", "127.0.0.1:0"))
 		web = strings.TrimSuffix(strings.Fields(line)[3], ",")
