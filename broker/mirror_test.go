@@ -3,6 +3,7 @@ package broker
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -49,4 +50,47 @@ func TestFencedReadsHoldWithMirrors(t *testing.T) {
 		}
 	}
 	t.Logf("the mirror lagged %d times, and answered %d times", late, answered)
+}
+
+// Why buckets aren't mirrored by the platform: a mirror doesn't hear of purges. It
+// keeps a slot that was folded and removed, which would bring a value back once the
+// key was deleted and its tombstone had run out. Should this fail, look at
+// docs/decisions.md again.
+func TestMirrorsKeepWhatWasPurged(t *testing.T) {
+	k := openBucket(t)
+	mirror, err := k.b.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "KV_state_m1", Storage: jetstream.MemoryStorage, MaxMsgsPerSubject: 1, AllowDirect: true,
+		Mirror: &jetstream.StreamSource{Name: k.stream},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// follows returns how many messages the mirror has once it has come to a sequence.
+	follows := func(seq uint64) uint64 {
+		t.Helper()
+		for range 1000 {
+			info, err := mirror.Info(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.State.LastSeq >= seq {
+				return info.State.Msgs
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		t.Fatal("the mirror never caught up")
+		return 0
+	}
+	rev := k.slot(t, "key", "w1", "1")
+	follows(rev)
+	if err := k.PurgeSlot(t.Context(), "key", "w1", rev); err != nil {
+		t.Fatal(err)
+	}
+	has := follows(k.slot(t, "key", "w2", "2")) // which is after the purge
+	if snap := k.read(t, "key"); len(snap.Slots) != 1 {
+		t.Fatalf("the bucket has %d slots, want the one that wasn't purged", len(snap.Slots))
+	}
+	if has != 2 {
+		t.Errorf("the mirror has %d messages: it follows purges by now", has)
+	}
 }
