@@ -3,6 +3,7 @@ package deployments
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,12 +287,22 @@ func TestTakerIsMute(t *testing.T) {
 		Worker: "mute", N: 1, Full: true, Slots: 64,
 		Keys: map[placement.Key]int64{placement.KeyOf(broker.DefaultNamespace, "k"): 1 << 20},
 	}
-	if err := mute.PublishPlacement(broker.DefaultPool, s); err != nil {
-		t.Fatal(err)
-	}
-	if err := mute.Conn().Flush(); err != nil {
-		t.Fatal(err)
-	}
+	// It is alive until it is offered a call.
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	quiet, hush := context.WithCancel(t.Context())
+	defer hush()
+	telling.Go(func() {
+		for quiet.Err() == nil && len(offers) == 0 {
+			if err := mute.PublishPlacement(broker.DefaultPool, s); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-quiet.Done():
+			}
+		}
+	})
 	peers(t, a, a) // one other
 	if name := who(t, p.Broker(), "k"); name != "a" {
 		t.Errorf("%q ran the call", name)
