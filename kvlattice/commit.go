@@ -144,10 +144,9 @@ func (s *Store) Commit(ctx context.Context, record string, v wire.Value, deltas 
 
 // A commitWrite is one key of a commit, whose turn it has.
 type commitWrite struct {
-	e      *entry
-	delta  Lattice // with its dots
-	mine   Lattice // what our slot is to hold
-	before Lattice // what was ours
+	e     *entry
+	delta Lattice // with its dots
+	mine  Lattice // what our slot is to hold
 }
 
 // catchUp reads a key that may have been written since it was read last.
@@ -200,8 +199,8 @@ func (s *Store) prepare(w *commitWrite, at Timestamp) (Entry, error) {
 	if e.state != nil && !joinable(e.state, w.delta) && !deleted(e.state) {
 		return Entry{}, differ(e.state, w.delta)
 	}
-	if w.before = e.own.mine; w.before != nil {
-		w.mine = w.before.Clone()
+	if e.own.mine != nil {
+		w.mine = e.own.mine.Clone()
 	}
 	var err error
 	if w.mine, _, err = Join(w.mine, w.delta.Clone()); err != nil {
@@ -215,7 +214,9 @@ func (s *Store) prepare(w *commitWrite, at Timestamp) (Entry, error) {
 	return entry, nil
 }
 
-// begin notes what is about to be stored: see own.
+// begin notes that a slot is about to be stored. What it will hold is kept apart from
+// what is ours: nobody is shown it, and no fold stores it, before all of the commit is
+// acknowledged.
 func (w *commitWrite) begin(s *Store) {
 	e := w.e
 	e.mu.Lock()
@@ -223,11 +224,13 @@ func (w *commitWrite) begin(s *Store) {
 	if !e.own.held() {
 		e.own.name = *s.slot.Load()
 	}
-	e.own.mine, e.own.visits = w.mine, 0
+	e.own.visits = 0
 	s.dirty.rest(e, time.Now().Add(s.cfg.Idle))
 }
 
-// end notes what became of it.
+// end notes what became of it. A slot that may or may not have been stored isn't
+// written to any more, so what it holds isn't lost; and if it was stored, so was all
+// that was committed with it.
 func (w *commitWrite) end(s *Store, rev uint64, failed error) error {
 	e := w.e
 	e.mu.Lock()
@@ -235,15 +238,14 @@ func (w *commitWrite) end(s *Store, rev uint64, failed error) error {
 	defer s.cache.accountLocked(e)
 	switch {
 	case errors.Is(failed, ErrCommitted):
-		e.own.mine = w.before
 		return nil
 	case failed != nil:
-		e.own.failed = append(e.own.failed, e.own.name)
+		e.own.unsure = true
 		e.own.name, e.own.rev = s.abandon(e.own.name), 0
 		return nil
 	}
 	raise(&s.stored, rev)
 	s.count.slots.Add(1)
-	e.own.rev, e.rev = rev, max(e.rev, rev)
+	e.own.mine, e.own.rev, e.rev = w.mine, rev, max(e.rev, rev)
 	return e.joinLocked(w.delta)
 }

@@ -205,7 +205,7 @@ func (s *Store) folded(e *entry, joined Lattice, rev uint64, floors map[string]u
 	e.own.mine = nil
 	e.own.floors = floors
 	if joined == nil {
-		e.own.rev, e.own.failed = 0, nil
+		e.own.rev, e.own.failed, e.own.unsure = 0, nil, false
 		return nil
 	}
 	if e.state != nil && !joinable(e.state, joined) {
@@ -239,7 +239,7 @@ func (s *Store) purge(ctx context.Context, e *entry, snap Snapshot, rev uint64) 
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.own.rev, e.own.failed = 0, nil
+	e.own.rev, e.own.failed, e.own.unsure = 0, nil, false
 	for writer, rev := range gone {
 		if e.slots[writer] <= rev {
 			delete(e.slots, writer)

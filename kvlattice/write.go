@@ -27,8 +27,12 @@ type own struct {
 	mine Lattice // nil: nothing
 	name string  // of the slot; empty: none begun
 	rev  uint64  // at which the slot was last acknowledged; 0: there is none
-	// failed are slots in which a write failed, and which may be stored.
+	// failed are slots in which a write failed, and which may be stored: what they
+	// hold is in mine.
 	failed []string
+	// unsure says that a commit failed which may be stored: what its slot holds then
+	// isn't in mine, so only what was seen of the slot may be purged.
+	unsure bool
 
 	contended time.Time // until then, others write the key too
 	retry     time.Time // when a large slot may be folded again
@@ -39,7 +43,7 @@ type own struct {
 }
 
 // held says whether something of ours may be stored outside the base.
-func (o *own) held() bool { return o.mine != nil || o.rev != 0 || len(o.failed) > 0 }
+func (o *own) held() bool { return o.mine != nil || o.rev != 0 || len(o.failed) > 0 || o.unsure }
 
 // A batch is a write that several merges share: while one write of a key is
 // under way, all that come wait for the next one together.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
@@ -17,7 +18,7 @@ var ErrInjected = errors.New("injected fault")
 // An Op is one operation on a Memory, as a fault is asked about it.
 type Op struct {
 	N      int    // counts all operations, from 1
-	Name   string // "read", "put base", "put slot" or "purge slot"
+	Name   string // "read", "put base", "put slot", "purge slot" or "commit"
 	Key    string
 	Writer string // of the slot
 }
@@ -43,8 +44,10 @@ type Memory struct {
 	now   map[string]elements // by key: where the log leads
 	feeds []*Feed
 	late  []func()
-	fault func(Op) Outcome
-	lag   int
+
+	records map[string]wire.Value // of commits
+	fault   func(Op) Outcome
+	lag     int
 }
 
 // A change is one step in the life of a key: a write, or a purge (entry is nil).
@@ -53,7 +56,10 @@ type change struct {
 	entry  *kvlattice.Entry
 }
 
-var _ kvlattice.Bucket = (*Memory)(nil)
+var (
+	_ kvlattice.Bucket       = (*Memory)(nil)
+	_ kvlattice.Transactions = (*Memory)(nil)
+)
 
 // elements are what is stored of a key, by writer.
 type elements map[string]*kvlattice.Entry
@@ -68,7 +74,7 @@ func (e elements) apply(c change) {
 
 // NewMemory returns an empty bucket.
 func NewMemory() *Memory {
-	return &Memory{log: make(map[string][]change), now: make(map[string]elements)}
+	return &Memory{log: make(map[string][]change), now: make(map[string]elements), records: make(map[string]wire.Value)}
 }
 
 // Fault has fault decide on every operation from now on; nil means that all
@@ -163,6 +169,39 @@ func (m *Memory) PurgeSlot(ctx context.Context, key, writer string, rev uint64) 
 		return 0, nil
 	})
 	return err
+}
+
+// Commit stores a record and slots, all or nothing.
+func (m *Memory) Commit(ctx context.Context, record string, v wire.Value, slots []kvlattice.KeySlot) (uint64, error) {
+	return m.do(ctx, Op{Name: "commit", Key: record}, func() (uint64, error) {
+		if _, there := m.records[record]; there {
+			return 0, kvlattice.ErrCommitted
+		}
+		m.records[record] = v
+		for _, slot := range slots {
+			m.putLocked(slot.Key, slot.Entry)
+		}
+		return m.rev, nil
+	})
+}
+
+// Recorded returns the record of a commit.
+func (m *Memory) Recorded(_ context.Context, record string) (wire.Value, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, found := m.records[record]
+	return v, found, nil
+}
+
+// ReadAll returns one snapshot of several keys.
+func (m *Memory) ReadAll(_ context.Context, keys []string, after uint64) ([]kvlattice.Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]kvlattice.Snapshot, len(keys))
+	for i, key := range keys {
+		all[i] = m.snapshotLocked(key, m.lag, after)
+	}
+	return all, nil
 }
 
 // Put writes a base by hand, whatever is there: as `nats kv put` does.
