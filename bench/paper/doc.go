@@ -12,6 +12,6 @@
 // whatever else the machine does hits all alike; every outcome is checked, and a wrong
 // one ends the experiment with an error.
 //
-// What the paper saw is quoted as figures of its machines, some from memory of its
-// text: they show the shape, and are no measure of this machine.
+// What the paper saw are figures of its machines: they show the shape, and are no
+// measure of this one.
 package paper
