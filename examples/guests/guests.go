@@ -27,3 +27,9 @@ var (
 //
 //go:embed prebuilt/wordcount-c.wasm
 var WordCountC []byte
+
+// PongAssemblyScript is pong: it puts its id under the key in its argument, and answers
+// one message, a number, with the next number.
+//
+//go:embed prebuilt/pong-as.wasm
+var PongAssemblyScript []byte

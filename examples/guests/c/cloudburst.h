@@ -227,6 +227,39 @@ static inline int cb_call(const char *name, const char *type, const void *data, 
 	return status;
 }
 
+/* --- messages between calls that run -------------------------------------------- */
+
+/* cb_send sends a message to an execution, by its id: it is stored, and comes once it
+ * listens. */
+static inline int cb_send(const char *to, const char *type, const void *data, size_t len) {
+	cb_field f[] = {cb_text(to), cb_text(type), cb_bytes(data, len)};
+	return cb_request('m', 3, f);
+}
+
+/* cb_recv takes the next message, those of one sender in their order: CB_NOTHING if
+ * none has come within so many milliseconds. from is set to the sender's id, which is
+ * the caller's to free; NULL drops it. */
+static inline int cb_recv(int wait_ms, char **from, cb_value *out) {
+	char text[16];
+	snprintf(text, sizeof text, "%d", wait_ms);
+	cb_field f[] = {cb_text(text)};
+	int status = cb_request('c', 1, f);
+	size_t at = 1;
+	memset(out, 0, sizeof *out);
+	if (status != CB_OK) {
+		return status;
+	}
+	char *sender = cb_take(&at, NULL);
+	out->type = cb_take(&at, NULL);
+	out->data = cb_take(&at, &out->len);
+	if (from != NULL) {
+		*from = sender;
+	} else {
+		free(sender);
+	}
+	return CB_OK;
+}
+
 /* --- the call itself ------------------------------------------------------------ */
 
 /* cb_args is the call's argument. It can be read from stdin as well. */
@@ -241,8 +274,27 @@ static inline int cb_return(const char *type, const void *data, size_t len) {
 /* cb_return_json sets the result to JSON. */
 static inline int cb_return_json(const char *json) { return cb_return(NULL, json, strlen(json)); }
 
-/* cb_info is JSON that describes the call: run, function, node, attempt, namespace. */
+/* cb_info is JSON that describes the call: run, function, node, attempt, namespace, id. */
 static inline int cb_info(cb_value *out) { return cb_result(cb_request('i', 0, NULL), 0, out); }
+
+/* cb_id is the execution's id, which others send messages to. */
+static inline int cb_id(cb_value *out) {
+	static const char field[] = "\"id\":\"";
+	int status = cb_info(out);
+	if (status != CB_OK) {
+		return status;
+	}
+	char *id = strstr(out->data, field);
+	if (id == NULL) {
+		cb_free(out);
+		return CB_NOTHING;
+	}
+	id += sizeof field - 1;
+	out->len = strcspn(id, "\"");
+	memmove(out->data, id, out->len);
+	out->data[out->len] = 0;
+	return CB_OK;
+}
 
 /* cb_log writes a line to the call's log, as does stderr. */
 static inline int cb_log(const char *text) {

@@ -58,7 +58,7 @@ export function argument(): Value {
   return ask("a", [])!.value();
 }
 
-/** info returns {"run":..,"function":..,"node":..,"attempt":..,"namespace":..}. */
+/** info returns {"run":..,"function":..,"node":..,"attempt":..,"namespace":..,"id":..}. */
 export function info(): string {
   return ask("i", [])!.text();
 }
@@ -142,6 +142,34 @@ export function wait(run: string): Value {
 /** call calls a function or DAG, and waits for its result. */
 export function call(name: string, v: Value): Value {
   return wait(start(name, v));
+}
+
+/** A Message is a value and the id of the execution that sent it. */
+export class Message {
+  constructor(
+    public from: string,
+    public value: Value,
+  ) {}
+}
+
+/** id returns that of this execution: others send messages to it. */
+export function id(): string {
+  const text = info();
+  const at = text.indexOf('"id":"') + 6;
+  return text.substring(at, text.indexOf('"', at));
+}
+
+/** send sends a message to an execution: it is stored, and comes once that listens. */
+export function send(to: string, v: Value): void {
+  ask("m", [utf8(to), utf8(v.type), v.body]);
+}
+
+/** recv returns the next message; null if none has come within so many milliseconds. */
+export function recv(wait: i32): Message | null {
+  const r = ask("c", [utf8(wait.toString())]);
+  if (!r) return null;
+  const from = r.text();
+  return new Message(from, r.value());
 }
 
 /** quote returns text as JSON. */

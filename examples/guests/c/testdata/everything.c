@@ -43,6 +43,22 @@ static int lattices(void) {
 	return 0;
 }
 
+static int messages(void) {
+	cb_value id, v;
+	char *from = NULL;
+	CHECK(cb_id(&id) == CB_OK && strcmp(id.data, "run-1") == 0)
+	CHECK(cb_recv(0, NULL, &v) == CB_NOTHING)
+	CHECK(cb_send(id.data, "text/plain", "one", 3) == CB_OK && cb_send(id.data, NULL, "2", 1) == CB_OK)
+	CHECK(cb_recv(1000, &from, &v) == CB_OK && strcmp(from, id.data) == 0 && is(&v, "text/plain", "one"))
+	free(from);
+	cb_free(&v);
+	CHECK(cb_recv(1000, NULL, &v) == CB_OK && is(&v, "", "2"))
+	cb_free(&v);
+	CHECK(cb_send("", NULL, "1", 1) == CB_ERROR && strcmp(cb_error_kind(), "bad name") == 0)
+	cb_free(&id);
+	return 0;
+}
+
 static int strings(void) {
 	static const struct {
 		const char *json, *text;
@@ -72,7 +88,7 @@ int main(void) {
 	cb_free(&v);
 	CHECK(cb_call("missing", NULL, NULL, 0, &v) == CB_ERROR && strcmp(cb_error_kind(), "unknown") == 0)
 	CHECK(cb_log("a line") == CB_OK)
-	if (state() || lattices() || strings()) {
+	if (state() || lattices() || messages() || strings()) {
 		return 1;
 	}
 	return cb_must(cb_return_json("\"all is well\""));

@@ -23,6 +23,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"time"
 )
 
 // A Value is bytes and their MIME type. The type "" is JSON.
@@ -80,6 +82,7 @@ type CallInfo struct {
 	Node      string `json:"node"` // of a DAG; else empty
 	Attempt   int    `json:"attempt"`
 	Namespace string `json:"namespace"`
+	ID        string `json:"id"` // of this execution: others send messages to it
 }
 
 // Info returns what the call is.
@@ -123,6 +126,31 @@ func Call(name string, v, result any) error {
 		return err
 	}
 	return run.Await(result)
+}
+
+// Send sends v to an execution that runs, by its id (CallInfo.ID). The message is
+// stored, and comes once that one listens; messages of one sender come in their order.
+func Send(id string, v any) error {
+	value, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return ask(opMessage, []byte(id), []byte(value.Type), value.Body).err
+}
+
+// Recv decodes into v the next message that was sent to this execution, and returns the
+// id of who sent it; ok is false if none has come after wait.
+func Recv(wait time.Duration, v any) (from string, ok bool, err error) {
+	r := ask(opReceive, strconv.AppendInt(nil, wait.Milliseconds(), 10))
+	if r.err != nil || r.nothing {
+		return "", false, r.err
+	}
+	from = string(r.field())
+	value, err := r.value()
+	if err != nil {
+		return from, false, err
+	}
+	return from, true, value.decode(v)
 }
 
 // encode makes a value of what it is given.

@@ -16,6 +16,8 @@ const (
 	opRead     = 'r'
 	opStart    = 's'
 	opAwait    = 'w'
+	opMessage  = 'm'
+	opReceive  = 'c'
 	opLog      = 'l'
 	opInfo     = 'i'
 	opArgs     = 'a'

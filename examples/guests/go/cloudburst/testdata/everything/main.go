@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/examples/guests/go/cloudburst"
 )
@@ -16,6 +17,7 @@ func main() {
 	registers()
 	lattices()
 	functions()
+	messages()
 	cloudburst.Must(cloudburst.Return("all is well"))
 }
 
@@ -34,7 +36,7 @@ func call() {
 	cloudburst.Must(cloudburst.Log("page %s", args.Page))
 	info, err := cloudburst.Info()
 	cloudburst.Must(err)
-	same("info", info, cloudburst.CallInfo{Run: "run-1", Function: "everything", Attempt: 1, Namespace: "default"})
+	same("info", info, cloudburst.CallInfo{Run: "run-1", Function: "everything", Attempt: 1, Namespace: "default", ID: "run-1"})
 }
 
 func registers() {
@@ -110,4 +112,25 @@ func functions() {
 	refused := new(cloudburst.Error)
 	same("a function that isn't there", errors.As(err, &refused), true)
 	same("its kind", refused.Kind, "unknown")
+}
+
+func messages() {
+	info, err := cloudburst.Info()
+	cloudburst.Must(err)
+	same("id", info.ID, "run-1")
+	_, ok, err := cloudburst.Recv(0, nil)
+	cloudburst.Must(err)
+	same("a message before any was sent", ok, false)
+	cloudburst.Must(cloudburst.Send(info.ID, "one"))
+	cloudburst.Must(cloudburst.Send(info.ID, 2))
+	var text string
+	from, ok, err := cloudburst.Recv(time.Second, &text)
+	cloudburst.Must(err)
+	same("the first message", []any{from, ok, text}, []any{info.ID, true, "one"})
+	var number int
+	_, _, err = cloudburst.Recv(time.Second, &number)
+	cloudburst.Must(err)
+	same("the second", number, 2)
+	refused := new(cloudburst.Error)
+	same("a message to nobody", errors.As(cloudburst.Send("", 1), &refused), true)
 }
