@@ -77,13 +77,8 @@ func (k *Bucket) Read(ctx context.Context, key string, after uint64) (kvlattice.
 		var msgs []*nats.Msg
 		var upTo uint64
 		msgs, upTo, err = k.b.lastAsOf(ctx, k.stream, []string{base, kvlattice.SlotKey(base, "*")}, after)
-		switch {
-		case errors.Is(err, errTooMany):
+		if errors.Is(err, errTooMany) {
 			msgs, err = k.readPages(ctx, base)
-		case errors.Is(err, errNothing):
-			if err = k.absent(ctx, base); errors.Is(err, errMoved) {
-				continue // the leader has it: another replica will
-			}
 		}
 		if err != nil {
 			break
@@ -140,26 +135,10 @@ func (k *Bucket) readPages(ctx context.Context, base string) ([]*nats.Msg, error
 	return nil, &wire.Error{Kind: wire.KindBusy, Msg: "its base is replaced faster than its slots can be read"}
 }
 
-// absent returns nil if the stream's leader has nothing of a key, else errMoved.
-// Where there is one replica, that was the leader.
-func (k *Bucket) absent(ctx context.Context, base string) error {
-	if k.b.topo.Replicas == 1 {
-		return nil
-	}
-	seq, err := k.lastSeq(ctx, base)
-	if err == nil && seq == 0 {
-		seq, err = k.leaderSeq(ctx, getMsg{Seq: 1, Next: kvlattice.SlotKey(base, "*")})
-	}
-	if err == nil && seq != 0 {
-		return errMoved
-	}
-	return err
-}
-
 // lastSeq asks the stream's leader for the sequence of a subject's last
 // message, 0 if there is none.
 func (k *Bucket) lastSeq(ctx context.Context, subject string) (uint64, error) {
-	return k.leaderSeq(ctx, getMsg{Last: subject})
+	return k.b.leaderSeq(ctx, k.stream, getMsg{Last: subject})
 }
 
 // A getMsg asks for the last message of a subject, or the next one from a
@@ -170,14 +149,15 @@ type getMsg struct {
 	Next string `json:"next_by_subj,omitempty"`
 }
 
-func (k *Bucket) leaderSeq(ctx context.Context, what getMsg) (uint64, error) {
+// leaderSeq asks a stream's leader for the sequence of a message, 0 if there is none.
+func (b *Broker) leaderSeq(ctx context.Context, stream string, what getMsg) (uint64, error) {
 	body, err := json.Marshal(what)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, k.b.timeout)
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	msg, err := k.b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+k.stream, body)
+	msg, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
 	if err != nil {
 		return 0, err
 	}

@@ -120,11 +120,8 @@ func (k *Bucket) ReadAll(ctx context.Context, keys []string, after uint64) ([]kv
 	}
 	for range readTries {
 		msgs, upTo, err := k.b.lastAsOf(ctx, k.stream, filters, after)
-		switch {
-		case errors.Is(err, errTooMany):
+		if errors.Is(err, errTooMany) {
 			return nil, &wire.Error{Op: "read", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d keys with all that was written to them lately are more than the server reads at one moment (1,024 elements, 64 MiB): read fewer, or again in a second", len(keys))}
-		case errors.Is(err, errNothing):
-			err = nil
 		}
 		if err != nil {
 			return nil, apiError("read", keys[0], err)

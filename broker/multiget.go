@@ -30,25 +30,12 @@ const (
 // sequence: a replica that lags is asked again, or another, until ctx ends or
 // the request's time is up. Over the server's limits it returns errTooMany.
 func (b *Broker) lastMulti(ctx context.Context, stream string, subjects []string, fence uint64) ([]*nats.Msg, error) {
-	for wait := time.Millisecond; ; wait = min(2*wait, fenceWait) {
-		msgs, _, err := b.lastAsOf(ctx, stream, subjects, fence)
-		if !errors.Is(err, errNothing) {
-			return msgs, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(wait):
-		}
-	}
+	msgs, _, err := b.lastAsOf(ctx, stream, subjects, fence)
+	return msgs, err
 }
 
-// errNothing says that no subject matched, of a replica that didn't say how far
-// it has come although that was asked for.
-var errNothing = errors.New("nothing matches")
-
-// lastAsOf is one try of lastMulti, and tells up to which sequence the snapshot
-// holds everything; 0 if nothing matched.
+// lastAsOf is lastMulti, and tells up to which sequence the snapshot holds
+// everything; the fence if nothing matched.
 func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string, fence uint64) ([]*nats.Msg, uint64, error) {
 	body, err := json.Marshal(struct {
 		MultiLast []string `json:"multi_last"`
@@ -63,10 +50,13 @@ func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string,
 		if err != nil && !errors.Is(err, errMoved) {
 			return nil, 0, err
 		}
-		if err == nil && r.none && fence > 0 {
-			return nil, 0, errNothing
-		}
-		if err == nil && r.upTo >= fence {
+		if err == nil && r.none {
+			// Who has nothing doesn't say how far it has come.
+			lags, err := b.lacks(ctx, stream, subjects, fence)
+			if !lags {
+				return nil, fence, err
+			}
+		} else if err == nil && r.upTo >= fence {
 			return r.msgs, r.upTo, nil
 		}
 		if time.Now().After(deadline) {
@@ -78,6 +68,21 @@ func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string,
 		case <-time.After(wait):
 		}
 	}
+}
+
+// lacks tells whether a replica lags that has nothing of the subjects: the leader
+// has something, and there is a fence.
+func (b *Broker) lacks(ctx context.Context, stream string, subjects []string, fence uint64) (bool, error) {
+	if fence == 0 || b.topo.Replicas == 1 {
+		return false, nil
+	}
+	for _, subject := range subjects {
+		seq, err := b.leaderSeq(ctx, stream, getMsg{Seq: 1, Next: subject})
+		if err != nil || seq != 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // directGet sends a request whose replies go to receive, which says on done
