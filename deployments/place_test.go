@@ -169,22 +169,37 @@ func TestPlacement(t *testing.T) {
 	p := brokertest.Start(t)
 	a, b, c := startPlaced(t, p, "a", WorkerConfig{}), startPlaced(t, p, "b", WorkerConfig{}), startPlaced(t, p, "c", WorkerConfig{})
 	peers(t, a, b, c)
-	home, calls := settle(t, p.Broker(), a, b, c)
-	for range 30 {
-		if name := who(t, p.Broker(), "k"); name != home.name {
-			t.Errorf("%s ran a call, and %s has the key", name, home.name)
+	_, calls := settle(t, p.Broker(), a, b, c)
+	refs := func() (hits, misses uint64) {
+		for _, w := range []*placed{a, b, c} {
+			hits += w.placer.hits.Load()
+			misses += w.placer.misses.Load()
 		}
-		calls++
+		return hits, misses
+	}
+	// A worker that is busy for a moment has its calls run elsewhere, and from then
+	// on the key is in two places: so it may take several keys until one stays.
+	for round, stays := 0, false; !stays; round++ {
+		if round == 10 {
+			t.Fatal("none of 10 keys had 30 calls in one place")
+		}
+		key := fmt.Sprint("round", round)
+		put(t, a, key)
+		home := who(t, p.Broker(), key)
+		hits, misses := refs()
+		stays = true
+		for range 30 {
+			name := who(t, p.Broker(), key)
+			stays = stays && name == home
+		}
+		calls += 31
+		now, missed := refs()
+		if stays && (now-hits != 30 || missed != misses) {
+			t.Errorf("%d references were found in the cache of %s and %d not, want 30 and 0", now-hits, home, missed-misses)
+		}
 	}
 	if n := count(t, a); n != calls {
 		t.Errorf("%d calls counted, want %d", n, calls)
-	}
-	if n := home.placer.hits.Load(); n < 30 {
-		t.Errorf("%d references found in the cache of %s, want 30 at least", n, home.name)
-	}
-	misses := a.placer.misses.Load() + b.placer.misses.Load() + c.placer.misses.Load()
-	if misses > uint64(calls-30) {
-		t.Errorf("%d references were not in the cache, want one for each key, %d", misses, calls-30)
 	}
 }
 

@@ -19,7 +19,7 @@ var _ = Describe("Crashes", Label("crash"), func() {
 	const (
 		calls   = 12_000
 		callers = 64
-		kills   = 24 // every third one is of the server
+		kills   = 12 // every third one is of the server
 	)
 
 	It("lose no acknowledged call and count none twice", func(ctx SpecContext) {
