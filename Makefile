@@ -27,7 +27,7 @@ test: ## Run all tests, nearly all with the race detector, the e2e suite include
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
 	go test $(RACE) -timeout 20m $$(go list ./... | grep -Ev '/e2e$$|$(PLAIN)')
 	go test -timeout 20m $$(go list ./... | grep -E '$(PLAIN)')
-	go test $(RACE) -timeout 20m ./e2e # alone: its clusters of processes want the machine
+	go tool ginkgo $(RACE) --procs=3 --no-color --timeout=20m ./e2e # its specs wait more than they work
 
 bench: build ## Measure calls beside raw NATS (ARGS="-o json")
 	./bin/cloudburst bench call $(ARGS)
