@@ -9,6 +9,8 @@ NATS_CLI      := github.com/nats-io/natscli/nats@v0.5.1
 RACE          := $(if $(shell command -v gcc || command -v clang),-race)
 # One goroutine each, and large modules to compile: ten times as long for nothing.
 PLAIN         := /wasm/fuel$$|/examples/guests
+# Tests wait as long as they work: one more at once than there are processors.
+JOBS          := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 2) + 1)
 FUZZTIME      ?= 60s
 ARGS          ?=
 
@@ -25,9 +27,9 @@ demo: build ## Run Retwis, a Twitter clone, on an embedded server and verify eve
 
 test: ## Run all tests, nearly all with the race detector, the e2e suite included
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
-	go test $(RACE) -timeout 20m $$(go list ./... | grep -Ev '/e2e$$|$(PLAIN)')
+	go test $(RACE) -p $(JOBS) -timeout 20m $$(go list ./... | grep -Ev '/e2e$$|$(PLAIN)')
 	go test -timeout 20m $$(go list ./... | grep -E '$(PLAIN)')
-	go tool ginkgo $(RACE) --procs=3 --no-color --timeout=20m ./e2e # its specs wait more than they work
+	go tool ginkgo $(RACE) --procs=$(JOBS) --no-color --timeout=20m ./e2e
 
 bench: build ## Measure calls beside raw NATS (ARGS="-o json")
 	./bin/cloudburst bench call $(ARGS)
