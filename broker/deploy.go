@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +20,8 @@ import (
 //	cb.worker.<id>.prepare   request: get the code ready, and say what is wrong with it
 //	cb.worker.<id>.adopt     request: answer once new calls run this version
 //
+// A request without a body is answered at once: the worker is there.
+//
 // The image is stored, every worker of the pool prepares it, then the registry
 // names the new version, then every worker says that it has taken it up. What a
 // worker finds wrong with an image ends the deployment before anything changed.
@@ -30,6 +33,8 @@ const (
 	prepareWait = 2 * time.Minute
 	// adoptWait is more than a worker that lost the notice of a change needs to find it.
 	adoptWait = 10 * time.Second
+	// aliveEach is how often a worker that hasn't answered yet is asked whether it lives.
+	aliveEach = time.Second
 	// requestsAtOnce bounds the deployments that one worker prepares at a time.
 	requestsAtOnce = 4
 )
@@ -81,7 +86,7 @@ func (b *Broker) askWorkers(ctx context.Context, f wire.Function, what string) (
 	answers := make(chan answer, len(all))
 	for _, w := range all {
 		go func() {
-			msg, err := b.nc.RequestWithContext(ctx, subjectWorker+w.ID+what, body)
+			msg, err := b.askWorker(ctx, subjectWorker+w.ID+what, body)
 			answers <- answer{msg, err}
 		}()
 	}
@@ -107,6 +112,37 @@ func (b *Broker) askWorkers(ctx context.Context, f wire.Function, what string) (
 	return heard, failed
 }
 
+// askWorker returns a worker's answer, or ErrNoResponders if it isn't there: before
+// it was asked, or, as it may be killed while it works, at any time after.
+func (b *Broker) askWorker(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
+	asking, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer cancel(nil)
+	watching.Go(func() {
+		tick := time.NewTicker(aliveEach)
+		defer tick.Stop()
+		for missed := 0; missed < 2; { // once is a worker that connects again
+			select {
+			case <-asking.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := b.nc.RequestWithContext(asking, subject, nil); errors.Is(err, nats.ErrNoResponders) {
+				missed++
+			} else if err == nil {
+				missed = 0
+			}
+		}
+		cancel(nats.ErrNoResponders)
+	})
+	msg, err := b.nc.RequestWithContext(asking, subject, body)
+	if err != nil && asking.Err() != nil {
+		err = context.Cause(asking)
+	}
+	return msg, err
+}
+
 // ServeDeployments has a worker answer PrepareFunction and AdoptFunction until
 // ctx ends. Both functions may be called concurrently.
 func (b *Broker) ServeDeployments(ctx context.Context, worker string, prepare, adopt func(context.Context, wire.Function) error) error {
@@ -116,6 +152,10 @@ func (b *Broker) ServeDeployments(ctx context.Context, worker string, prepare, a
 	slots := make(chan struct{}, requestsAtOnce)
 	serve := func(do func(context.Context, wire.Function) error) nats.MsgHandler {
 		return func(msg *nats.Msg) {
+			if len(msg.Data) == 0 {
+				_ = msg.Respond(nil) // who asks will ask again
+				return
+			}
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
