@@ -8,7 +8,7 @@ import (
 )
 
 // Near returns up to three of the known names that somebody who wrote name may
-// have meant, the likeliest first: a third of the letters may be wrong.
+// have meant instead, the likeliest first: a third of the letters may be wrong.
 func Near(name string, known iter.Seq[string]) []string {
 	type candidate struct {
 		name string
@@ -17,7 +17,7 @@ func Near(name string, known iter.Seq[string]) []string {
 	var near []candidate
 	most := max(1, (len(name)+2)/3)
 	for k := range known {
-		if far := distance(strings.ToLower(name), strings.ToLower(k), most); far <= most {
+		if far := distance(strings.ToLower(name), strings.ToLower(k), most); far <= most && k != name {
 			near = append(near, candidate{k, far})
 		}
 	}

@@ -70,6 +70,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if c, ok := codes[e.Kind]; ok {
 		answer.Code, answer.Hint = c.code, c.hint
 	}
+	if e.Kind == wire.KindUnknown && strings.HasPrefix(r.URL.Path, "/v1/kv/") {
+		answer.Hint = "PUT it first"
+	}
 	if of := new(runError); errors.As(err, &of) {
 		answer.Run = of.run
 		answer.Hint = strings.ReplaceAll(answer.Hint, "/RUN", "/"+string(of.run))

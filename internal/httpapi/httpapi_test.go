@@ -219,7 +219,7 @@ func TestStateAndDAGs(t *testing.T) {
 		g.want(g.do("PUT", "/v1/kv/state/"+key, `{"a":1}`), 204)
 		g.want(g.do("GET", "/v1/kv/state/"+key, ""), 200, `{"a":1}`)
 		g.want(g.do("DELETE", "/v1/kv/state/"+key, ""), 204)
-		g.want(g.do("GET", "/v1/kv/state/"+key, ""), 404)
+		g.want(g.do("GET", "/v1/kv/state/"+key, ""), 404, "PUT it first")
 	}
 	if v, found, err := g.client.State().Get(t.Context(), "user:1"); err != nil || found {
 		t.Errorf("user:1 is %v, %v, %v", v, found, err)
