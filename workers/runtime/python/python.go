@@ -165,7 +165,7 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 		runtime: r, name: p.Function, python: python, entry: p.Entry, memory: memory, idleFor: r.cfg.Idle,
 		places: concurrency, live: make(map[*instance]struct{}),
 	}
-	if err = f.settle(r.cfg.Scratch, p.Path); err == nil {
+	if err = f.settle(r.cfg.Scratch, p); err == nil {
 		err = f.first(ctx)
 	}
 	if err != nil {
@@ -177,12 +177,16 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 
 // settle puts all that instances need into a directory, which no other function's
 // instances can enter.
-func (f *function) settle(scratch, program string) (err error) {
+func (f *function) settle(scratch string, p runtime.Program) (err error) {
 	f.group = f.python.ids.take()
 	if f.home, err = makeHome(scratch, f.group); err != nil {
 		return fmt.Errorf("load %q: %w", f.name, err)
 	}
-	if err := copyTree(filepath.Join(f.home.dir, "code"), program); err != nil {
+	files, err := filesOf(p)
+	if err == nil {
+		err = copyFiles(filepath.Join(f.home.dir, "code"), files)
+	}
+	if err != nil {
 		if _, invalid := errors.AsType[*wire.Error](err); invalid {
 			return err
 		}
