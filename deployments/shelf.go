@@ -88,7 +88,8 @@ func (s *shelf) good(digest, path string) bool {
 	return true
 }
 
-// pull brings an image from the object store. It is written to the disk once p is
+// pull brings an image from the object store: Python's when its files are asked for,
+// so that an interpreter can start meanwhile. It is written to the disk once p is
 // loaded: until then that would only take the processor's and the memory's time.
 func (s *shelf) pull(ctx context.Context, f *wire.Function, p *runtime.Program) (done func(), err error) {
 	// A directory that can't be written is told of now.
@@ -104,24 +105,38 @@ func (s *shelf) pull(ctx context.Context, f *wire.Function, p *runtime.Program) 
 			err = errors.Join(err, os.RemoveAll(temp))
 		}
 	}()
-	pulled := bytes.NewBuffer(make([]byte, 0, min(f.Size, broker.MaxImage)))
-	if err := s.b.Image(ctx, f.Image, pulled); err != nil {
-		return nil, err
-	}
-	image := pulled.Bytes()
+	var image []byte
 	if f.Runtime == wire.RuntimePython {
-		if p.Files, err = filesOf(bytes.NewReader(image), int64(len(image))); err != nil {
+		p.Files = later(sync.OnceValues(func() (fs.FS, error) {
+			var err error
+			if image, err = s.read(ctx, f); err != nil {
+				return nil, err
+			}
+			return filesOf(bytes.NewReader(image), int64(len(image)))
+		}))
+	} else {
+		if image, err = s.read(ctx, f); err != nil {
 			return nil, err
 		}
-	} else {
 		p.Code = image
 	}
 	return func() {
 		s.keeping.Go(func() {
-			// What can't be kept is pulled again by the next load.
-			_ = errors.Join(s.keep(f.Image, image, temp), os.RemoveAll(temp))
+			if image != nil {
+				_ = s.keep(f.Image, image, temp) // else the next load pulls it again
+			}
+			_ = os.RemoveAll(temp)
 		})
 	}, nil
+}
+
+// read reads an image from the object store.
+func (s *shelf) read(ctx context.Context, f *wire.Function) ([]byte, error) {
+	image := bytes.NewBuffer(make([]byte, 0, min(f.Size, broker.MaxImage)))
+	if err := s.b.Image(ctx, f.Image, image); err != nil {
+		return nil, err
+	}
+	return image.Bytes(), nil
 }
 
 // keep writes an image to temp, and makes that its directory.
@@ -212,6 +227,17 @@ func filesOf(image io.ReaderAt, size int64) (fs.FS, error) {
 		return nil, badImage("its files can't be listed: %v", err)
 	}
 	return zipped{files}, nil
+}
+
+// later are files that come when the first of them is opened.
+type later func() (fs.FS, error)
+
+func (l later) Open(name string) (fs.File, error) {
+	files, err := l()
+	if err != nil {
+		return nil, err
+	}
+	return files.Open(name)
 }
 
 // zipped are the files of an image. What can't be read of them is the image's fault.

@@ -39,8 +39,10 @@ type Program struct {
 	Version  int
 	Path     string // a WebAssembly module; a directory of Python files
 	Code     []byte // the module, instead of Path; Load only reads it
-	Files    fs.FS  // the Python files, instead of Path; they are read by Load alone
-	Entry    string // what of it is called; empty is the runtime's default
+	// Files are the Python files, instead of Path. Only Load reads them. They may still
+	// have to come from elsewhere when they are first opened.
+	Files fs.FS
+	Entry string // what of it is called; empty is the runtime's default
 	// Memory bounds each instance, in bytes; 0 is the runtime's default.
 	Memory int64
 	// Concurrency is how many instances there are at most; 0 is the runtime's

@@ -33,14 +33,27 @@ type instance struct {
 	state  *os.ProcessState
 }
 
-// start starts a process and has it import the program. Its place is free again if
-// there is an error.
-func (f *function) start(ctx context.Context) (*instance, error) {
+// start starts a process and has it import the program once prepare has returned, if
+// that isn't nil. Its place is free again if there is an error.
+func (f *function) start(ctx context.Context, prepare func() error) (*instance, error) {
 	in, err := f.launch()
 	if err != nil {
 		return nil, err
 	}
-	ready, err := in.converse(ctx, &runtime.Call{Function: f.name}, in.frames.first)
+	var unprepared error
+	ready, err := in.converse(ctx, &runtime.Call{Function: f.name}, func() error {
+		if prepare != nil {
+			unprepared = prepare()
+		}
+		if unprepared != nil {
+			return unprepared
+		}
+		return in.frames.first()
+	})
+	if unprepared != nil {
+		in.end()
+		return nil, unprepared
+	}
 	if err == nil {
 		if len(ready.Body) > 0 {
 			f.runtime.unconfined.Do(func() {

@@ -18,6 +18,7 @@
 // uint32 of length, then as many bytes, the first of which says what it is. Fields
 // are those of package guest.
 //
+//	worker    i                           import the program, which is there now; R or E
 //	worker    x  type body                call the function; the answer is R or E
 //	instance  R  type body                what it returned; or it is ready for calls
 //	instance  E  kind message stack last  how it failed; last isn't empty if it can't go on
@@ -143,7 +144,7 @@ var shim []byte
 //go:embed cloudburst.py
 var library []byte
 
-// Load copies a program and starts its first instance. A program that can't be
+// Load copies a program and starts its first instance beside that. A program that can't be
 // imported, or hasn't the function, is an error of wire.KindInvalid with Python's
 // traceback; a machine without Python one of wire.KindUnavailable.
 func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, error) {
@@ -165,8 +166,8 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 		runtime: r, name: p.Function, python: python, entry: p.Entry, memory: memory, idleFor: r.cfg.Idle,
 		places: concurrency, live: make(map[*instance]struct{}),
 	}
-	if err = f.settle(r.cfg.Scratch, p); err == nil {
-		err = f.first(ctx)
+	if err = f.settle(r.cfg.Scratch); err == nil {
+		err = f.first(ctx, p)
 	}
 	if err != nil {
 		_ = f.Close() // it never fails
@@ -175,22 +176,12 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 	return f, nil
 }
 
-// settle puts all that instances need into a directory, which no other function's
-// instances can enter.
-func (f *function) settle(scratch string, p runtime.Program) (err error) {
+// settle puts all that instances need, but for the program, into a directory, which no
+// other function's instances can enter.
+func (f *function) settle(scratch string) (err error) {
 	f.group = f.python.ids.take()
 	if f.home, err = makeHome(scratch, f.group); err != nil {
 		return fmt.Errorf("load %q: %w", f.name, err)
-	}
-	files, err := filesOf(p)
-	if err == nil {
-		err = copyFiles(filepath.Join(f.home.dir, "code"), files)
-	}
-	if err != nil {
-		if _, invalid := errors.AsType[*wire.Error](err); invalid {
-			return err
-		}
-		return fmt.Errorf("load %q: copy program: %w", f.name, err)
 	}
 	for name, text := range map[string][]byte{"shim.py": shim, "cloudburst.py": library} {
 		if err := writeFile(filepath.Join(f.home.dir, name), text, 0o644); err != nil {
@@ -198,6 +189,18 @@ func (f *function) settle(scratch string, p runtime.Program) (err error) {
 		}
 	}
 	return nil
+}
+
+// copy copies the program to where instances look for it.
+func (f *function) copy(p runtime.Program) error {
+	files, err := filesOf(p)
+	if err == nil {
+		err = copyFiles(filepath.Join(f.home.dir, "code"), files)
+	}
+	if _, known := errors.AsType[*wire.Error](err); err == nil || known {
+		return err
+	}
+	return fmt.Errorf("load %q: copy program: %w", f.name, err)
 }
 
 // settings are what an instance is told as it starts.

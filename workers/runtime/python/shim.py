@@ -337,6 +337,7 @@ def main():
     os.register_at_fork(after_in_child=forked)
     for to in (OUT, ERR):
         to.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    receive()  # the program is there
     try:
         call = caller(load(settings["entry"]))
     except Argument as e:
