@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
+	"github.com/cloudburst-nats/cloudburst/bench/deployed"
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
 	"github.com/cloudburst-nats/cloudburst/bench/paper"
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -55,6 +56,8 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		return playServer(ctx, at, out)
 	case anomalies.Role:
 		return anomalies.Serve(ctx, at, out)
+	case deployed.Role:
+		return deployed.Serve(ctx, at, out)
 	case paper.Role:
 		return paper.Serve(ctx, at, out)
 	case faults.RoleNode, faults.RoleWorker:
