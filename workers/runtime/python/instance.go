@@ -15,6 +15,13 @@ import (
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/guest"
 )
 
+// For how long the worker, and an instance, look for what comes before they sleep. An
+// instance sleeps through the worker's part of a call, which is the longer one.
+const (
+	eagerFor         = 100 * time.Microsecond
+	instanceEagerFor = 200 * time.Microsecond
+)
+
 // An instance is a process that runs one call at a time.
 type instance struct {
 	f        *function
@@ -123,7 +130,10 @@ func (f *function) launch() (_ *instance, err error) {
 		return nil, err
 	}
 	theirs = append(theirs, null)
-	in.conn, in.frames.conn, in.lifeline = conn, conn, life
+	in.conn, in.lifeline = conn, life
+	if in.frames.conn, err = newEager(conn); err != nil {
+		return nil, err
+	}
 	if err := in.out.open(outputs); err != nil {
 		return nil, err
 	}

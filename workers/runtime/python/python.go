@@ -211,11 +211,15 @@ type settings struct {
 	Alone     bool     `json:"alone"`     // nobody else runs as its user
 	Read      []string `json:"read"`
 	Modules   []string `json:"modules"` // where Python has its modules
+	Eager     int64    `json:"eager"`   // ns for which it looks for a frame before it sleeps
 }
 
 // arguments are an instance's command line.
 func (f *function) arguments() ([]string, error) {
 	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
+	if stdruntime.GOMAXPROCS(0) > 1 {
+		s.Eager = instanceEagerFor.Nanoseconds()
+	}
 	if f.python.ids.alone() {
 		s.Processes, s.Alone = processesAtMost, true
 	}

@@ -321,6 +321,7 @@ def forked():
 def main():
     settings = json.loads(sys.argv[2])
     sys.path[:] = settings["modules"]
+    cloudburst.eager = settings["eager"]
     site.setquit()  # all else that site does, it has done once for the worker
     faulthandler.enable(file=2, all_threads=False)
     tether()
