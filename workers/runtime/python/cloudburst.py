@@ -80,6 +80,7 @@ def receive():
     return frame
 
 
+rest = getattr(os, "sched_yield", lambda: None)  # for whom else the processor is for
 eager, waited = 0, 0  # ns that read looks for something before it sleeps; that it took the last time
 
 
@@ -95,7 +96,7 @@ def read(into):
                 try:
                     n = os.readv(3, (into,))
                 except BlockingIOError:
-                    pass
+                    rest()
         finally:
             os.set_blocking(3, True)
     if n is None:
