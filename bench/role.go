@@ -39,7 +39,7 @@ const (
 // a part of another benchmark and what it is told. It writes the line "ready URL" to out once it is up (the last one, "ready"), and
 // plays until ctx ends or the process's standard input does, so that no part
 // outlives the benchmark that started it.
-func Role(ctx context.Context, args []string, out io.Writer) error {
+func Role(ctx context.Context, args []string, out io.Writer) error { //nolint:funlen // a list of roles
 	if len(args) != 2 {
 		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Msg: "want a role and its argument"}
 	}

@@ -24,6 +24,10 @@
 //	instance  E  kind message stack last  how it failed; last isn't empty if it can't go on
 //	instance  …  a request of package guest, which the worker answers by a response
 //
+// Both look for a frame again and again for a moment before they sleep, if the last one
+// came as soon: waking up takes longer than a short call. A process starts while its
+// program is copied, or pulled, and imports it when it is told to.
+//
 // What an instance prints comes by a pipe, line by line, and is the log of the call
 // in hand: all of it has been written when Invoke returns. What threads print that
 // a call has left behind is dropped while there is no call, and else is in the log
