@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
+	"github.com/cloudburst-nats/cloudburst/bench/deployed"
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
 	"github.com/cloudburst-nats/cloudburst/bench/paper"
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -38,7 +39,7 @@ const (
 // a part of another benchmark and what it is told. It writes the line "ready URL" to out once it is up (the last one, "ready"), and
 // plays until ctx ends or the process's standard input does, so that no part
 // outlives the benchmark that started it.
-func Role(ctx context.Context, args []string, out io.Writer) error {
+func Role(ctx context.Context, args []string, out io.Writer) error { //nolint:funlen // a list of roles
 	if len(args) != 2 {
 		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Msg: "want a role and its argument"}
 	}
@@ -55,6 +56,8 @@ func Role(ctx context.Context, args []string, out io.Writer) error {
 		return playServer(ctx, at, out)
 	case anomalies.Role:
 		return anomalies.Serve(ctx, at, out)
+	case deployed.Role:
+		return deployed.Serve(ctx, at, out)
 	case paper.Role:
 		return paper.Serve(ctx, at, out)
 	case faults.RoleNode, faults.RoleWorker:

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,7 @@ type texts struct {
 }
 
 func (r *texts) Load(_ context.Context, p runtime.Program) (runtime.Loaded, error) {
-	text, err := os.ReadFile(p.Path)
+	text, err := p.Module()
 	if err != nil {
 		return nil, err
 	}
@@ -300,16 +301,18 @@ func TestAWorkerThatStartsLaterServesWhatIsThere(t *testing.T) {
 func TestADamagedImageIsPulledAgain(t *testing.T) {
 	s := newBench(t, 1)
 	f := s.mustDeploy("f", "v1")
-	if err := os.WriteFile(filepath.Join(s.dir, f.Image, "image"), []byte("something else"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	shelf := newShelf(s.b, s.dir) // as after a restart
-	path, err := shelf.path(t.Context(), &f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, err := os.ReadFile(path); err != nil || string(text) != "v1" {
-		t.Errorf("the shelf has %q, %v", text, err)
+	dir := t.TempDir()
+	for range 2 {
+		if got := taken(t, newShelf(s.b, dir), &f); got != "v1" { // as after a restart
+			t.Errorf("the shelf has %q", got)
+		}
+		kept := filepath.Join(dir, f.Image, "image")
+		if text, err := os.ReadFile(kept); err != nil || string(text) != "v1" {
+			t.Errorf("the disk has %q, %v", text, err)
+		}
+		if err := os.WriteFile(kept, []byte("v"), 0o600); err != nil { // cut short
+			t.Fatal(err)
+		}
 	}
 	// One that is damaged in the store itself is named, and never run.
 	images, err := s.b.JetStream().ObjectStore(t.Context(), broker.BucketImages)
@@ -319,7 +322,7 @@ func TestADamagedImageIsPulledAgain(t *testing.T) {
 	if _, err := images.Put(t.Context(), jetstream.ObjectMeta{Name: f.Image}, strings.NewReader("worse")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = newShelf(s.b, t.TempDir()).path(t.Context(), &f)
+	_, err = newShelf(s.b, t.TempDir()).take(t.Context(), &f, &runtime.Program{})
 	wantKind(t, err, wire.KindInvalid, "something else")
 	if n, err := s.b.DropImages(t.Context(), 0); n != 0 || err != nil {
 		t.Fatalf("dropped %d images that are in use, %v", n, err)
@@ -330,12 +333,29 @@ func TestADamagedImageIsPulledAgain(t *testing.T) {
 	if n, err := s.b.DropImages(t.Context(), 0); n != 1 || err != nil {
 		t.Fatalf("dropped %d images, %v; want the one that nothing names", n, err)
 	}
-	_, err = newShelf(s.b, t.TempDir()).path(t.Context(), &f)
+	_, err = newShelf(s.b, t.TempDir()).take(t.Context(), &f, &runtime.Program{})
 	wantKind(t, err, wire.KindUnknown, "deploy the function again")
-	left, err := os.ReadDir(s.dir)
+	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 {
 		t.Errorf("the directory holds %v, %v: want one image", left, err)
 	}
+}
+
+// taken is what a shelf gives to the runtime of texts.
+func taken(t *testing.T, s *shelf, f *wire.Function) string {
+	t.Helper()
+	defer s.close()
+	var p runtime.Program
+	done, err := s.take(t.Context(), f, &p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	text, err := p.Module()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestLogsAreKept(t *testing.T) {
@@ -405,21 +425,36 @@ func TestImagesWithPathsOutsideAreRefused(t *testing.T) {
 		}
 		return b.Bytes()
 	}
+	read := func(image []byte) error {
+		files, err := filesOf(bytes.NewReader(image), int64(len(image)))
+		if err != nil {
+			return err
+		}
+		return fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				_, err = fs.ReadFile(files, name)
+			}
+			return err
+		})
+	}
 	whole := image("main.py", "lib/a.py")
-	if err := unpack(whole, t.TempDir()); err != nil {
+	if err := read(whole); err != nil {
 		t.Error(err)
+	}
+	if err := read([]byte("def handler(_): pass")); err != nil {
+		t.Error(err)
+	}
+	stored, err := Pack([]string{"main.py"}, func(string) ([]byte, error) { return []byte("x"), nil })
+	if err != nil || read(stored) != nil {
+		t.Fatal(err, read(stored))
 	}
 	noise := make([]byte, 1000)
 	rand.Read(noise)
 	for name, bad := range map[string][]byte{
-		"up": image("../evil.py"), "absolute": image("/evil.py"), "hidden": image(`a\..\evil.py`), "twice": image("a.py", "a.py"),
-		"cut": whole[:len(whole)/2], "noise": append([]byte("PK\x03\x04"), noise...),
+		"up": image("../evil.py"), "absolute": image("/evil.py"), "hidden": image(`a\..\evil.py`), "twice": image("a.py", "a.py"), "both": image("a", "a/b"),
+		"cut": whole[:len(whole)/2], "noise": append([]byte("PK\x03\x04"), noise...), "changed": bytes.Replace(stored, []byte("main.pyx"), []byte("main.pyy"), 1),
 	} {
-		dir := t.TempDir()
-		wantKind(t, unpack(bad, filepath.Join(dir, "files")), wire.KindInvalid)
-		if left, err := filepath.Glob(filepath.Join(dir, "evil*")); err != nil || len(left) > 0 {
-			t.Errorf("%s: wrote outside: %v", name, left)
-		}
+		t.Run(name, func(t *testing.T) { wantKind(t, read(bad), wire.KindInvalid) })
 	}
 }
 

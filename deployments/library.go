@@ -204,6 +204,7 @@ func (l *library) run(ctx context.Context) error {
 			for _, p := range all {
 				p.close()
 			}
+			l.shelf.close()
 			return nil
 		}
 	}

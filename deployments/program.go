@@ -105,13 +105,13 @@ func (p *program) open(ctx context.Context) (runtime.Loaded, error) {
 	if err := p.library.check(f); err != nil {
 		return nil, err
 	}
-	path, err := p.library.shelf.path(ctx, f)
+	code := runtime.Program{Function: f.Name, Version: f.Version, Entry: f.Entry, Memory: f.Memory, Concurrency: f.Concurrency}
+	done, err := p.library.shelf.take(ctx, f, &code)
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := p.library.cfg.Runtimes[f.Runtime].Load(ctx, runtime.Program{
-		Function: f.Name, Version: f.Version, Path: path, Entry: f.Entry, Memory: f.Memory, Concurrency: f.Concurrency,
-	})
+	defer done()
+	loaded, err := p.library.cfg.Runtimes[f.Runtime].Load(ctx, code)
 	if err != nil {
 		return nil, err
 	}

@@ -17,19 +17,21 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
-// A shelf keeps images on this machine's disk:
+// A shelf keeps images on this machine's disk, as they were deployed:
 //
-//	<dir>/<digest>/image    the image as it was deployed
-//	<dir>/<digest>/files/   of Python: the files in it
+//	<dir>/<digest>/image
 //
-// A digest's directory appears whole or not at all, and its image is compared
+// It is a cache: what was pulled is run from memory, and is on the disk some time
+// later. A digest's directory appears whole or not at all, and its image is compared
 // with its name when it is first used: what a crash or somebody's hand has
 // damaged is pulled again. Several workers may share one directory.
 type shelf struct {
-	b   *broker.Broker
-	dir string
+	b       *broker.Broker
+	dir     string
+	keeping sync.WaitGroup // what is being written
 
 	mu      sync.Mutex // guards checked
 	checked map[string]bool
@@ -39,42 +41,43 @@ func newShelf(b *broker.Broker, dir string) *shelf {
 	return &shelf{b: b, dir: dir, checked: make(map[string]bool)}
 }
 
-// path returns where the image's code is: a module's file, or the directory of
-// Python files. It pulls what isn't here.
-func (s *shelf) path(ctx context.Context, f *wire.Function) (string, error) {
-	home := filepath.Join(s.dir, f.Image)
-	code := filepath.Join(home, "image")
-	if f.Runtime == wire.RuntimePython {
-		code = filepath.Join(home, "files")
+// take gives p its code, for as long as done isn't called. It pulls what isn't here.
+func (s *shelf) take(ctx context.Context, f *wire.Function, p *runtime.Program) (done func(), err error) {
+	path := filepath.Join(s.dir, f.Image, "image")
+	if !s.good(f.Image, path) {
+		return s.pull(ctx, f, p)
 	}
-	if s.good(f.Image, filepath.Join(home, "image"), code) {
-		return code, nil
+	if f.Runtime != wire.RuntimePython {
+		p.Path = path
+		return func() {}, nil
 	}
-	if err := s.pull(ctx, f, home); err != nil {
-		return "", err
+	file, err := os.Open(path) //nolint:gosec // named by its digest
+	if err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
 	}
-	s.mu.Lock()
-	s.checked[f.Image] = true
-	s.mu.Unlock()
-	return code, nil
+	info, err := file.Stat()
+	if err == nil {
+		p.Files, err = filesOf(file, info.Size())
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() { _ = file.Close() }, nil // only read
 }
 
 // good says whether the disk has the image, and whole.
-func (s *shelf) good(digest, image, code string) bool {
+func (s *shelf) good(digest, path string) bool {
 	s.mu.Lock()
 	checked := s.checked[digest]
 	s.mu.Unlock()
-	if _, err := os.Stat(code); err != nil {
-		return false
-	}
-	if checked {
-		return true
-	}
-	file, err := os.Open(image)
+	file, err := os.Open(path) //nolint:gosec // named by its digest
 	if err != nil {
 		return false
 	}
 	defer file.Close() //nolint:errcheck // only read
+	if checked {
+		return true
+	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, file); err != nil || hex.EncodeToString(sum.Sum(nil)) != digest {
 		return false
@@ -85,42 +88,84 @@ func (s *shelf) good(digest, image, code string) bool {
 	return true
 }
 
-// pull brings an image from the object store into its directory.
-func (s *shelf) pull(ctx context.Context, f *wire.Function, home string) (err error) {
-	if err := os.MkdirAll(s.dir, 0o755); err != nil { //nolint:gosec // code runs as another user, who has to read it
-		return fmt.Errorf("make the directory of images: %w", err)
+// pull brings an image from the object store: Python's when its files are asked for,
+// so that an interpreter can start meanwhile. It is written to the disk once p is
+// loaded: until then that would only take the processor's and the memory's time.
+func (s *shelf) pull(ctx context.Context, f *wire.Function, p *runtime.Program) (done func(), err error) {
+	// A directory that can't be written is told of now.
+	if err := os.MkdirAll(s.dir, 0o755); err != nil { //nolint:gosec // nothing in it is secret
+		return nil, fmt.Errorf("make the directory of images: %w", err)
 	}
 	temp, err := os.MkdirTemp(s.dir, "pull-")
 	if err != nil {
-		return fmt.Errorf("pull image: %w", err)
+		return nil, fmt.Errorf("pull image: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	if err := os.Chmod(temp, 0o755); err != nil { //nolint:gosec // as above
-		return fmt.Errorf("pull image: %w", err)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(temp))
+		}
+	}()
+	var image []byte
+	if f.Runtime == wire.RuntimePython {
+		p.Files = later(sync.OnceValues(func() (fs.FS, error) {
+			var err error
+			if image, err = s.read(ctx, f); err != nil {
+				return nil, err
+			}
+			return filesOf(bytes.NewReader(image), int64(len(image)))
+		}))
+	} else {
+		if image, err = s.read(ctx, f); err != nil {
+			return nil, err
+		}
+		p.Code = image
 	}
+	return func() {
+		s.keeping.Go(func() {
+			if image != nil {
+				_ = s.keep(f.Image, image, temp) // else the next load pulls it again
+			}
+			_ = os.RemoveAll(temp)
+		})
+	}, nil
+}
+
+// read reads an image from the object store.
+func (s *shelf) read(ctx context.Context, f *wire.Function) ([]byte, error) {
 	image := bytes.NewBuffer(make([]byte, 0, min(f.Size, broker.MaxImage)))
 	if err := s.b.Image(ctx, f.Image, image); err != nil {
+		return nil, err
+	}
+	return image.Bytes(), nil
+}
+
+// keep writes an image to temp, and makes that its directory.
+func (s *shelf) keep(digest string, image []byte, temp string) error {
+	// Workers that share the directory may be different users.
+	if err := os.Chmod(temp, 0o755); err != nil { //nolint:gosec // nothing in it is secret
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(temp, "image"), image.Bytes(), 0o644); err != nil { //nolint:gosec // as above
-		return fmt.Errorf("pull image: %w", err)
+	if err := os.WriteFile(filepath.Join(temp, "image"), image, 0o644); err != nil { //nolint:gosec // likewise
+		return err
 	}
-	if f.Runtime == wire.RuntimePython {
-		if err := unpack(image.Bytes(), filepath.Join(temp, "files")); err != nil {
-			return err
-		}
-	}
-	err = os.Rename(temp, home)
+	home := filepath.Join(s.dir, digest)
+	err := os.Rename(temp, home)
 	if errors.Is(err, fs.ErrExist) { // damaged, or another worker was as fast
 		if err = os.RemoveAll(home); err == nil {
 			err = os.Rename(temp, home)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("pull image: %w", err)
+		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checked[digest] = true
 	return nil
 }
+
+// close waits for what is being written.
+func (s *shelf) close() { s.keeping.Wait() }
 
 // Pack makes an image of files: a zip that depends on their names and contents
 // alone. They aren't compressed: reading them back would take longer than it saves.
@@ -149,60 +194,77 @@ func Pack(names []string, read func(name string) ([]byte, error)) ([]byte, error
 // unpackedAtMost bounds the files of an image: a small zip can hold any amount.
 const unpackedAtMost = 4 * broker.MaxImage
 
-// unpack writes the files of a zip below dir; anything else is Python source.
-func unpack(image []byte, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // as above
-		return fmt.Errorf("unpack image: %w", err)
-	}
-	if !bytes.HasPrefix(image, []byte("PK")) {
-		if err := os.WriteFile(filepath.Join(dir, "main.py"), image, 0o644); err != nil { //nolint:gosec // as above
-			return fmt.Errorf("unpack image: %w", err)
+// filesOf returns the files of a zip; anything else is Python source.
+func filesOf(image io.ReaderAt, size int64) (fs.FS, error) {
+	head := make([]byte, 2)
+	if _, err := image.ReadAt(head, 0); err != nil || string(head) != "PK" {
+		packed, err := Pack([]string{"main.py"}, func(string) ([]byte, error) {
+			return io.ReadAll(io.NewSectionReader(image, 0, size))
+		})
+		if err != nil {
+			return nil, err
 		}
-		return nil
+		image, size = bytes.NewReader(packed), int64(len(packed))
 	}
-	files, err := zip.NewReader(bytes.NewReader(image), int64(len(image)))
+	files, err := zip.NewReader(image, size)
 	if err != nil {
-		return badImage("it begins as a zip and can't be read as one: %v", err)
+		return nil, badImage("it begins as a zip and can't be read as one: %v", err)
 	}
 	left := int64(unpackedAtMost)
 	for _, f := range files.File {
 		if !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`) {
-			return badImage("it has the file %q, which is outside of it", f.Name)
+			return nil, badImage("it has the file %q, which is outside of it", f.Name)
+		}
+		if mode := f.Mode(); !mode.IsDir() && !mode.IsRegular() {
+			return nil, badImage("%q is neither a file nor a directory", f.Name)
 		}
 		if left -= int64(min(f.UncompressedSize64, unpackedAtMost+1)); left < 0 { //nolint:gosec // bounded just here
-			return badImage("its files are more than %d bytes", int64(unpackedAtMost))
-		}
-		if err := unpackFile(f, filepath.Join(dir, filepath.FromSlash(f.Name))); err != nil {
-			return err
+			return nil, badImage("its files are more than %d bytes", int64(unpackedAtMost))
 		}
 	}
-	return nil
+	// Reading all directories finds names that can't be beside each other.
+	if err := fs.WalkDir(files, ".", func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+		return nil, badImage("its files can't be listed: %v", err)
+	}
+	return zipped{files}, nil
 }
 
-func unpackFile(f *zip.File, path string) (err error) {
-	switch mode := f.Mode(); {
-	case mode.IsDir():
-		return os.MkdirAll(path, 0o755) //nolint:gosec // as above
-	case !mode.IsRegular():
-		return badImage("%q is neither a file nor a directory", f.Name)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as above
-		return fmt.Errorf("unpack image: %w", err)
-	}
-	in, err := f.Open()
+// later are files that come when the first of them is opened.
+type later func() (fs.FS, error)
+
+func (l later) Open(name string) (fs.File, error) {
+	files, err := l()
 	if err != nil {
-		return badImage("%q can't be read: %v", f.Name, err)
+		return nil, err
 	}
-	defer in.Close()                                                        //nolint:errcheck // only read
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // as above
+	return files.Open(name)
+}
+
+// zipped are the files of an image. What can't be read of them is the image's fault.
+type zipped struct{ files *zip.Reader }
+
+func (z zipped) Open(name string) (fs.File, error) {
+	file, err := z.files.Open(name)
 	if err != nil {
-		return badImage("%q can't be written: %v", f.Name, err)
+		return nil, badImage("%q can't be read: %v", name, err)
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	if _, err := io.CopyN(out, in, int64(min(f.UncompressedSize64, unpackedAtMost))); err != nil { //nolint:gosec // bounded just here
-		return badImage("%q can't be read: %v", f.Name, err)
+	if dir, ok := file.(fs.ReadDirFile); ok {
+		return dir, nil
 	}
-	return nil
+	return zippedFile{file, name}, nil
+}
+
+type zippedFile struct {
+	fs.File
+	name string
+}
+
+func (f zippedFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // as readers return it
+		err = badImage("%q can't be read: %v", f.name, err)
+	}
+	return n, err
 }
 
 func badImage(format string, args ...any) error {

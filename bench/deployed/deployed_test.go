@@ -1,11 +1,32 @@
 package deployed
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 )
+
+// TestMain plays a part when a test of ours started it.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "bench" && os.Args[2] == "role" && os.Args[3] == Role {
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			defer cancel()
+			_, _ = io.Copy(io.Discard, os.Stdin) // ends with whoever started this
+		}()
+		if err := Serve(ctx, os.Args[4], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // Calls go on while versions follow each other, and every answer is as promised.
 func TestRollout(t *testing.T) {
@@ -38,6 +59,17 @@ func TestRuntimes(t *testing.T) {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("%s isn't in\n%s", name, out.String())
 		}
+	}
+}
+
+// The parts are processes.
+func TestRuntimesApart(t *testing.T) {
+	var out strings.Builder
+	if err := Runtimes(t.Context(), RuntimesConfig{Calls: 20, Rounds: 1, Colds: 1, Store: t.TempDir(), Apart: true}, &out); err != nil {
+		t.Fatal(err, out.String())
+	}
+	if !strings.Contains(out.String(), "native") {
+		t.Errorf("no native calls in\n%s", out.String())
 	}
 }
 

@@ -22,6 +22,13 @@ type RuntimesConfig struct {
 	Colds    int    // functions of each that are called for the first time. Default 10
 	JSON     bool   // an object a row, instead of a table
 	Store    string // existing directory to keep the data under meanwhile
+	// Apart has the server and the worker of warm calls be processes, as they are when
+	// they are deployed. Else all is one process, in which a native call hardly ever
+	// has to wake a thread.
+	Apart bool
+	// Exe is the program that plays them: with the arguments "bench role", Role and
+	// another one it passes the last one to Serve. Default: this program.
+	Exe string
 }
 
 func (c RuntimesConfig) withDefaults() RuntimesConfig {
@@ -58,22 +65,24 @@ type Compared struct {
 // as a program that is executed for each call.
 func Runtimes(ctx context.Context, cfg RuntimesConfig, out io.Writer) error {
 	cfg = cfg.withDefaults()
-	return on(ctx, cfg.Store, func(s *site) (err error) {
-		stop, err := s.work(ctx, func(c *cloudburst.Client) *cloudburst.Worker {
-			w := cloudburst.NewWorker(c, cloudburst.Pool("native"))
-			cloudburst.Handle(w, "square-native", func(_ context.Context, _ *cloudburst.Session, x int) (int, error) { return x * x, nil })
-			return w
-		})
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, stop()) }()
+	compare := func(ctx context.Context, s *site) error {
 		c := &comparison{site: s, cfg: cfg}
 		if err := c.run(ctx); err != nil {
 			return err
 		}
 		return writeCompared(out, c.rows(), cfg.JSON)
-	})
+	}
+	if cfg.Apart {
+		return apart(ctx, cfg.Exe, cfg.Store, compare)
+	}
+	return on(ctx, cfg.Store, func(s *site) error { return compare(ctx, s) })
+}
+
+// nativeWorker makes a worker whose function is its own.
+func nativeWorker(c *cloudburst.Client) *cloudburst.Worker {
+	w := cloudburst.NewWorker(c, cloudburst.Pool("native"))
+	cloudburst.Handle(w, "square-native", func(_ context.Context, _ *cloudburst.Session, x int) (int, error) { return x * x, nil })
+	return w
 }
 
 // A contender is one way to run the function.
@@ -111,7 +120,7 @@ func (c *comparison) run(ctx context.Context) (err error) {
 	if err := c.firstCalls(ctx, fresh, func(x *contender) *[]time.Duration { return &x.cold }); err != nil {
 		return err
 	}
-	stop, err := c.serve(ctx, fresh, 1)
+	stop, err := c.serveAll(ctx, fresh)
 	if err != nil {
 		return err
 	}
@@ -129,6 +138,22 @@ func (c *comparison) run(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// serveAll serves what is called when it is warm, until stop.
+func (c *comparison) serveAll(ctx context.Context, dir string) (stop func() error, err error) {
+	if c.apart {
+		return play(ctx, c.fail, c.exe, part{URL: c.url, Images: c.images(dir, 0)})
+	}
+	native, err := c.work(ctx, nativeWorker)
+	if err != nil {
+		return nil, err
+	}
+	images, err := c.serve(ctx, dir, 1)
+	if err != nil {
+		return nil, errors.Join(err, native())
+	}
+	return func() error { return errors.Join(images(), native()) }, nil
 }
 
 func functionOf(contender string, i int) string { return fmt.Sprintf("square-%s-%d", contender, i) }

@@ -18,6 +18,9 @@ import (
 type site struct {
 	dir, url string
 	client   *cloudburst.Client
+	apart    bool // its parts are processes
+	exe      string
+	fail     func(error) // what happens when one ends by itself
 }
 
 // on has do work on a site that keeps its data under a directory, or under the
@@ -53,16 +56,25 @@ func (s *site) serve(ctx context.Context, dir string, n int) (stop func() error,
 		return errors.Join(errs...)
 	}
 	for i := range n {
-		images := filepath.Join(s.dir, dir, fmt.Sprint("images", i))
-		end, err := s.work(ctx, func(c *cloudburst.Client) *cloudburst.Worker {
-			return cloudburst.NewWorker(c, cloudburst.Deployed(images))
-		})
+		end, err := s.work(ctx, imageWorker(s.images(dir, i)))
 		if err != nil {
 			return nil, errors.Join(err, stop())
 		}
 		stops = append(stops, end)
 	}
 	return stop, nil
+}
+
+// images is where a worker keeps them.
+func (s *site) images(dir string, i int) string {
+	return filepath.Join(s.dir, dir, fmt.Sprint("images", i))
+}
+
+// imageWorker makes a worker of deployed functions.
+func imageWorker(images string) func(*cloudburst.Client) *cloudburst.Worker {
+	return func(c *cloudburst.Client) *cloudburst.Worker {
+		return cloudburst.NewWorker(c, cloudburst.Deployed(images))
+	}
 }
 
 // work runs a worker on a connection of its own until stop.

@@ -130,6 +130,7 @@ call: first call, cold, warm, calls a second, and memory.`,
 	flags.IntVar(&cfg.InFlight, "in-flight", 0, "calls at once, for throughput (default 64)")
 	flags.IntVar(&cfg.Rounds, "rounds", 0, "how often the contenders take turns (default 5)")
 	flags.IntVar(&cfg.Colds, "colds", 0, "functions of each that are called for the first time (default 10)")
+	flags.BoolVar(&cfg.Apart, "apart", false, "server and worker as processes of their own, as when they are deployed")
 	storeFlag(cmd, &cfg.Store)
 	return cmd
 }

@@ -1,7 +1,7 @@
 // Package runtime is the seam between a worker and the code it runs: one small
 // interface with an implementation for each way to run code.
 //
-// A Runtime loads a Program, which is code on this machine's disk, and makes a
+// A Runtime loads a Program, which is code and how to run it, and makes a
 // Function of it: code that is ready to be called. A Call is one execution of
 // it, with its arguments, the State it may read and write, the Functions it may
 // call and the Log that takes what it prints. State is buffered by the caller of
@@ -18,6 +18,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -31,17 +33,29 @@ type Runtime interface {
 	Load(ctx context.Context, p Program) (Loaded, error)
 }
 
-// A Program is code on this machine's disk and how it is to be run.
+// A Program is code, on this machine's disk or in memory, and how it is to be run.
 type Program struct {
 	Function string // the name it is called by
 	Version  int
 	Path     string // a WebAssembly module; a directory of Python files
-	Entry    string // what of it is called; empty is the runtime's default
+	Code     []byte // the module, instead of Path; Load only reads it
+	// Files are the Python files, instead of Path. Only Load reads them. They may still
+	// have to come from elsewhere when they are first opened.
+	Files fs.FS
+	Entry string // what of it is called; empty is the runtime's default
 	// Memory bounds each instance, in bytes; 0 is the runtime's default.
 	Memory int64
 	// Concurrency is how many instances there are at most; 0 is the runtime's
 	// default. Calls beyond it wait.
 	Concurrency int
+}
+
+// Module returns a program that is one file.
+func (p Program) Module() ([]byte, error) {
+	if p.Code != nil {
+		return p.Code, nil
+	}
+	return os.ReadFile(p.Path)
 }
 
 // A Loaded is a function with something to let go of.

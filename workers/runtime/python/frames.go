@@ -12,6 +12,7 @@ import (
 
 // What the first byte of a frame says, beside requests.
 const (
+	frameImport = 'i'
 	frameInvoke = 'x'
 	frameResult = 'R'
 	frameError  = 'E'
@@ -76,10 +77,11 @@ func (c *frames) send(rest []byte) error {
 	return nil
 }
 
-// first is what has an instance begin: nothing, it reports when it is ready.
+// first has an instance import its program.
 func (c *frames) first() error {
 	c.in = make([]byte, small+4)
-	return nil
+	c.out = append(c.out[:0], 0, 0, 0, 0, frameImport)
+	return c.send(nil)
 }
 
 // answer serves requests up to the result.

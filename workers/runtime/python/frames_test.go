@@ -85,7 +85,7 @@ func TestFrames(t *testing.T) {
 			if err := errors.Join(c.first(), c.invoke(wire.Value{Body: body})); err != nil {
 				t.Fatal(err)
 			}
-			if want := frameOf(frameInvoke, "", string(body)); !bytes.Equal(p.received.Bytes(), want) {
+			if want := slices.Concat(frameOf(frameImport), frameOf(frameInvoke, "", string(body))); !bytes.Equal(p.received.Bytes(), want) {
 				t.Errorf("%d bytes: sent %d, want %d", n, p.received.Len(), len(want))
 			}
 			v, err := c.answer(nil)

@@ -168,7 +168,7 @@ func (f *function) growLocked() {
 				Op: "start", Name: f.name, Kind: wire.KindTimeout, Msg: "no instance within " + startWithin.String() + ": the program takes long to import",
 			})
 			defer cancel()
-			in, err := f.start(ctx)
+			in, err := f.start(ctx, nil)
 			f.grown(in, err)
 		})
 	}
@@ -204,12 +204,12 @@ func (f *function) later(err error) error {
 	return err
 }
 
-// first starts the first instance.
-func (f *function) first(ctx context.Context) error {
+// first starts the first instance, which gets itself ready while the program is copied.
+func (f *function) first(ctx context.Context, p runtime.Program) error {
 	f.mu.Lock()
 	f.places--
 	f.mu.Unlock()
-	in, err := f.start(ctx)
+	in, err := f.start(ctx, func() error { return f.copy(p) })
 	if err == nil {
 		f.release(in)
 	}

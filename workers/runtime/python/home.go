@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
 // A home is a directory for as long as this process uses it.
@@ -77,39 +78,47 @@ func clearScratch(scratch string, now time.Time) {
 	}
 }
 
-// copyTree copies files to where instances can read them: a copy is readable however
+// filesOf returns the files of a program.
+func filesOf(p runtime.Program) (fs.FS, error) {
+	if p.Files != nil {
+		return p.Files, nil
+	}
+	switch info, err := os.Stat(p.Path); {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, invalid(p.Path, "no directory: a Python program is a directory of files")
+	}
+	return os.DirFS(p.Path), nil
+}
+
+// copyFiles copies files to where instances can read them: a copy is readable however
 // the original's directories are, and stays as it was when the program was loaded.
-func copyTree(to, from string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+func copyFiles(to string, files fs.FS) error {
+	return fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, name)
+		target := filepath.Join(to, filepath.FromSlash(name))
 		switch {
 		case d.IsDir() && d.Name() == "__pycache__":
-			return filepath.SkipDir
+			return fs.SkipDir
 		case d.IsDir():
 			return makeDir(target)
 		}
-		info, err := os.Stat(path)
+		info, err := fs.Stat(files, name)
 		if err != nil {
 			return err
 		}
 		if !info.Mode().IsRegular() {
-			if name == "." {
-				name = from
-			}
-			return &wire.Error{Op: "load", Name: name, Kind: wire.KindInvalid, Msg: "neither a file nor a directory"}
+			return invalid(name, "neither a file nor a directory")
 		}
-		if name == "." {
-			return &wire.Error{Op: "load", Name: from, Kind: wire.KindInvalid, Msg: "a file: a Python program is a directory of files"}
-		}
-		return copyFile(target, path, info.Mode())
+		return copyFile(target, files, name, info.Mode())
 	})
+}
+
+func invalid(name, msg string) error {
+	return &wire.Error{Op: "load", Name: name, Kind: wire.KindInvalid, Msg: msg}
 }
 
 func makeDir(path string) error {
@@ -119,8 +128,8 @@ func makeDir(path string) error {
 	return os.Chmod(path, 0o755) //nolint:gosec // whatever the umask
 }
 
-func copyFile(to, from string, mode fs.FileMode) (err error) {
-	in, err := os.Open(from)
+func copyFile(to string, files fs.FS, name string, mode fs.FileMode) (err error) {
+	in, err := files.Open(name)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,13 @@ import (
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/guest"
 )
 
+// For how long the worker, and an instance, look for what comes before they sleep. An
+// instance sleeps through the worker's part of a call, which is the longer one.
+const (
+	eagerFor         = 100 * time.Microsecond
+	instanceEagerFor = 200 * time.Microsecond
+)
+
 // An instance is a process that runs one call at a time.
 type instance struct {
 	f        *function
@@ -33,14 +40,27 @@ type instance struct {
 	state  *os.ProcessState
 }
 
-// start starts a process and has it import the program. Its place is free again if
-// there is an error.
-func (f *function) start(ctx context.Context) (*instance, error) {
+// start starts a process and has it import the program once prepare has returned, if
+// that isn't nil. Its place is free again if there is an error.
+func (f *function) start(ctx context.Context, prepare func() error) (*instance, error) {
 	in, err := f.launch()
 	if err != nil {
 		return nil, err
 	}
-	ready, err := in.converse(ctx, &runtime.Call{Function: f.name}, in.frames.first)
+	var unprepared error
+	ready, err := in.converse(ctx, &runtime.Call{Function: f.name}, func() error {
+		if prepare != nil {
+			unprepared = prepare()
+		}
+		if unprepared != nil {
+			return unprepared
+		}
+		return in.frames.first()
+	})
+	if unprepared != nil {
+		in.end()
+		return nil, unprepared
+	}
 	if err == nil {
 		if len(ready.Body) > 0 {
 			f.runtime.unconfined.Do(func() {
@@ -110,7 +130,10 @@ func (f *function) launch() (_ *instance, err error) {
 		return nil, err
 	}
 	theirs = append(theirs, null)
-	in.conn, in.frames.conn, in.lifeline = conn, conn, life
+	in.conn, in.lifeline = conn, life
+	if in.frames.conn, err = newEager(conn); err != nil {
+		return nil, err
+	}
 	if err := in.out.open(outputs); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package python
 
 import (
 	"errors"
+	"io"
 	"os"
 )
 
@@ -16,6 +17,8 @@ func startProcess([]string, string, []string, []*os.File, identity, identity) (*
 func killGroup(int) {}
 
 func socketPair() (ours, theirs *os.File, err error) { return nil, nil, errSystem }
+
+func newEager(*os.File) (io.ReadWriter, error) { return nil, errSystem }
 
 func lockFile(string) (*os.File, error) { return nil, errSystem }
 

@@ -4,8 +4,12 @@ package python
 
 import (
 	"errors"
+	"io"
 	"os"
+	stdruntime "runtime"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // startProcess starts a program in a process group of its own.
@@ -37,6 +41,40 @@ func socketPair() (ours, theirs *os.File, err error) {
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, room) // a wish
 	}
 	return os.NewFile(uintptr(fds[0]), "instance"), os.NewFile(uintptr(fds[1]), "worker"), nil
+}
+
+// An eager connection looks for an answer again and again for a while before it sleeps,
+// if it didn't wait for longer the last time: what has to wake up for an answer, and all
+// that happens on other processors in the meantime, takes longer than a short call.
+type eager struct {
+	*os.File
+	raw    syscall.RawConn
+	waited time.Duration // by the last Read
+}
+
+func newEager(conn *os.File) (io.ReadWriter, error) {
+	raw, err := conn.SyscallConn()
+	return &eager{File: conn, raw: raw}, err
+}
+
+// looking is whether a connection does. One at a time takes one processor at most.
+var looking atomic.Bool
+
+func (c *eager) Read(p []byte) (n int, err error) {
+	began := time.Now()
+	defer func() { c.waited = time.Since(began) }()
+	if c.waited < eagerFor && stdruntime.GOMAXPROCS(0) > 1 && looking.CompareAndSwap(false, true) {
+		err = c.raw.Control(func(fd uintptr) {
+			for n <= 0 && time.Since(began) < eagerFor {
+				n, _, _ = syscall.Recvfrom(int(fd), p, syscall.MSG_DONTWAIT) // what is wrong is seen below
+			}
+		})
+		looking.Store(false)
+		if n > 0 {
+			return n, err
+		}
+	}
+	return c.File.Read(p)
 }
 
 // lockFile returns the file, which nobody else can lock until it is closed: by its

@@ -18,10 +18,15 @@
 // uint32 of length, then as many bytes, the first of which says what it is. Fields
 // are those of package guest.
 //
+//	worker    i                           import the program, which is there now; R or E
 //	worker    x  type body                call the function; the answer is R or E
 //	instance  R  type body                what it returned; or it is ready for calls
 //	instance  E  kind message stack last  how it failed; last isn't empty if it can't go on
 //	instance  …  a request of package guest, which the worker answers by a response
+//
+// Both look for a frame again and again for a moment before they sleep, if the last one
+// came as soon: waking up takes longer than a short call. A process starts while its
+// program is copied, or pulled, and imports it when it is told to.
 //
 // What an instance prints comes by a pipe, line by line, and is the log of the call
 // in hand: all of it has been written when Invoke returns. What threads print that
@@ -143,7 +148,7 @@ var shim []byte
 //go:embed cloudburst.py
 var library []byte
 
-// Load copies a program and starts its first instance. A program that can't be
+// Load copies a program and starts its first instance beside that. A program that can't be
 // imported, or hasn't the function, is an error of wire.KindInvalid with Python's
 // traceback; a machine without Python one of wire.KindUnavailable.
 func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, error) {
@@ -165,8 +170,8 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 		runtime: r, name: p.Function, python: python, entry: p.Entry, memory: memory, idleFor: r.cfg.Idle,
 		places: concurrency, live: make(map[*instance]struct{}),
 	}
-	if err = f.settle(r.cfg.Scratch, p.Path); err == nil {
-		err = f.first(ctx)
+	if err = f.settle(r.cfg.Scratch); err == nil {
+		err = f.first(ctx, p)
 	}
 	if err != nil {
 		_ = f.Close() // it never fails
@@ -175,18 +180,12 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 	return f, nil
 }
 
-// settle puts all that instances need into a directory, which no other function's
-// instances can enter.
-func (f *function) settle(scratch, program string) (err error) {
+// settle puts all that instances need, but for the program, into a directory, which no
+// other function's instances can enter.
+func (f *function) settle(scratch string) (err error) {
 	f.group = f.python.ids.take()
 	if f.home, err = makeHome(scratch, f.group); err != nil {
 		return fmt.Errorf("load %q: %w", f.name, err)
-	}
-	if err := copyTree(filepath.Join(f.home.dir, "code"), program); err != nil {
-		if _, invalid := errors.AsType[*wire.Error](err); invalid {
-			return err
-		}
-		return fmt.Errorf("load %q: copy program: %w", f.name, err)
 	}
 	for name, text := range map[string][]byte{"shim.py": shim, "cloudburst.py": library} {
 		if err := writeFile(filepath.Join(f.home.dir, name), text, 0o644); err != nil {
@@ -194,6 +193,18 @@ func (f *function) settle(scratch, program string) (err error) {
 		}
 	}
 	return nil
+}
+
+// copy copies the program to where instances look for it.
+func (f *function) copy(p runtime.Program) error {
+	files, err := filesOf(p)
+	if err == nil {
+		err = copyFiles(filepath.Join(f.home.dir, "code"), files)
+	}
+	if _, known := errors.AsType[*wire.Error](err); err == nil || known {
+		return err
+	}
+	return fmt.Errorf("load %q: copy program: %w", f.name, err)
 }
 
 // settings are what an instance is told as it starts.
@@ -204,11 +215,15 @@ type settings struct {
 	Alone     bool     `json:"alone"`     // nobody else runs as its user
 	Read      []string `json:"read"`
 	Modules   []string `json:"modules"` // where Python has its modules
+	Eager     int64    `json:"eager"`   // ns for which it looks for a frame before it sleeps
 }
 
 // arguments are an instance's command line.
 func (f *function) arguments() ([]string, error) {
 	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
+	if stdruntime.GOMAXPROCS(0) > 1 {
+		s.Eager = instanceEagerFor.Nanoseconds()
+	}
 	if f.python.ids.alone() {
 		s.Processes, s.Alone = processesAtMost, true
 	}

@@ -321,6 +321,7 @@ def forked():
 def main():
     settings = json.loads(sys.argv[2])
     sys.path[:] = settings["modules"]
+    cloudburst.eager = settings["eager"]
     site.setquit()  # all else that site does, it has done once for the worker
     faulthandler.enable(file=2, all_threads=False)
     tether()
@@ -337,6 +338,7 @@ def main():
     os.register_at_fork(after_in_child=forked)
     for to in (OUT, ERR):
         to.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    receive()  # the program is there
     try:
         call = caller(load(settings["entry"]))
     except Argument as e:

@@ -30,8 +30,10 @@ func imageOf(inst *instance, pagemap *os.File) *image {
 	}
 	if in.buffer != nil {
 		img.pages = inst.mem.Size() / pageSize
-		img.data = bytes.Clone(bytes.TrimRight(*in.buffer, "\x00"))
-		img.share()
+		data := bytes.TrimRight(*in.buffer, "\x00")
+		if !img.share(data) {
+			img.data = bytes.Clone(data)
+		}
 	}
 	return img
 }

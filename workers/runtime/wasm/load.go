@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ const (
 const linking = time.Second
 
 func (r *Runtime) load(ctx context.Context, p runtime.Program) (f *function, err error) {
-	code, err := os.ReadFile(p.Path)
+	code, err := p.Module()
 	if err != nil {
 		return nil, &wire.Error{Op: "load", Name: p.Function, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
 	}

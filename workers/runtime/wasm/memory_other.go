@@ -35,7 +35,7 @@ func (m *memory) reset(img *image, used int) error {
 	return nil
 }
 
-func (img *image) share() {}
+func (img *image) share([]byte) bool { return false }
 
 func (img *image) close() {}
 
