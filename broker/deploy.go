@@ -144,8 +144,9 @@ func (b *Broker) askWorker(ctx context.Context, subject string, body []byte) (*n
 }
 
 // ServeDeployments has a worker answer PrepareFunction and AdoptFunction until
-// ctx ends. Both functions may be called concurrently.
-func (b *Broker) ServeDeployments(ctx context.Context, worker string, prepare, adopt func(context.Context, wire.Function) error) error {
+// ctx ends. Both functions may be called concurrently. It calls ready once it hears
+// requests: a worker that is announced before could miss one.
+func (b *Broker) ServeDeployments(ctx context.Context, worker string, prepare, adopt func(context.Context, wire.Function) error, ready func()) error {
 	if err := wire.CheckName("worker", worker); err != nil {
 		return err
 	}
@@ -174,6 +175,7 @@ func (b *Broker) ServeDeployments(ctx context.Context, worker string, prepare, a
 		}
 		defer b.unsubscribe(sub)
 	}
+	ready()
 	<-ctx.Done()
 	for range requestsAtOnce { // none is answered after we return
 		slots <- struct{}{}

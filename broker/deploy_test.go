@@ -18,14 +18,14 @@ func TestDeploymentGivesUpWorkersThatDie(t *testing.T) {
 	serve := func(name string, prepare func(context.Context, wire.Function) error) *Broker {
 		t.Helper()
 		b := p.connect(name)
+		ready := make(chan struct{})
+		p.start(func(ctx context.Context) error {
+			return b.ServeDeployments(ctx, name, prepare, prepare, func() { close(ready) })
+		})
+		<-ready
 		if err := b.Announce(t.Context(), WorkerInfo{ID: name, Pool: f.Pool, Deploys: true}); err != nil {
 			t.Fatal(err)
 		}
-		p.start(func(ctx context.Context) error { return b.ServeDeployments(ctx, name, prepare, prepare) })
-		eventually(t, name+" serves", func() bool {
-			_, err := p.nc.RequestWithContext(t.Context(), subjectWorker+name+workerPrepare, nil)
-			return err == nil
-		})
 		return b
 	}
 	dies := serve("dies", func(ctx context.Context, _ wire.Function) error {

@@ -246,11 +246,15 @@ func (p *parts) run(ctx context.Context) error {
 		start(&lower, low, func(ctx context.Context) error { return p.b.ServeSlots(ctx, p.id, p.setSlots) })
 	}
 	announced := make(chan struct{})
-	start(&lower, low, func(ctx context.Context) error { return p.announce(ctx, announced) })
-	if p.library != nil {
+	announce := func() {
+		start(&lower, low, func(ctx context.Context) error { return p.announce(ctx, announced) })
+	}
+	if p.library == nil {
+		announce()
+	} else {
 		start(&lower, low, p.library.run)
 		start(&lower, low, func(ctx context.Context) error {
-			return p.b.ServeDeployments(ctx, p.id, p.library.prepare, p.library.adopt)
+			return p.b.ServeDeployments(ctx, p.id, p.library.prepare, p.library.adopt, announce)
 		})
 	}
 	start(&middle, mid, p.worker.Run)
@@ -259,6 +263,8 @@ func (p *parts) run(ctx context.Context) error {
 	select {
 	case <-announced: // a deployment asks the workers that it finds
 	case <-ctx.Done():
+	case err := <-errs:
+		errs <- err // for the selects below
 	}
 	select {
 	case <-p.catalogue.Ready():
