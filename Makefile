@@ -12,12 +12,13 @@ PLAIN         := /wasm/fuel$$|/examples/guests
 # Tests wait as long as they work: one more at once than there are processors.
 JOBS          := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 2) + 1)
 FUZZTIME      ?= 60s
+TIMES         ?= 10
 ARGS          ?=
 
-.PHONY: help build test demo bench report fuzz lint fmt tidy check nats
+.PHONY: help build tools test test-busy demo bench report fuzz lint fmt tidy check nats
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/cloudburst
 	go build -o bin/cloudburst ./cmd/cloudburst
@@ -25,11 +26,31 @@ build: ## Build bin/cloudburst
 demo: build ## Run Retwis, a Twitter clone, on an embedded server and verify every post (ARGS="--graph FILE --keep")
 	./bin/cloudburst demo $(ARGS)
 
-test: ## Run all tests, nearly all with the race detector, the e2e suite included
+# Downloads and compilations end here: no test with a time limit includes one of them.
+# The first time, on an empty cache, this takes some minutes; go names what it fetches and compiles.
+tools: ## Build every program that the tests run: bin/cloudburst, bin/nats and the Go guests
+	@echo "building the programs that the tests run into bin/"
+	@go build -v -o bin/cloudburst ./cmd/cloudburst
+	@go build -v -tags cbfaults -o bin/cloudburst-faulty ./cmd/cloudburst
+	@GOBIN=$(CURDIR)/bin go install -v $(NATS_CLI)
+	@for trim in "" -trimpath; do \
+	  GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -v $$trim -o bin/guests/ ./examples/guests/go/... || exit 1; \
+	done
+
+test: tools ## Run all tests, nearly all with the race detector, the e2e suite included
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
-	go test $(RACE) -p $(JOBS) -timeout 20m $$(go list ./... | grep -Ev '/e2e$$|$(PLAIN)')
-	go test -timeout 20m $$(go list ./... | grep -E '$(PLAIN)')
-	go tool ginkgo $(RACE) --procs=$(JOBS) --no-color --timeout=20m ./e2e
+	go test $(RACE) -p $(JOBS) -timeout 30m $$(go list ./... | grep -Ev '/e2e$$|$(PLAIN)')
+	go test -timeout 30m $$(go list ./... | grep -E '$(PLAIN)')
+	go tool ginkgo build $(RACE) ./e2e
+	go tool ginkgo --procs=$(JOBS) --no-color --timeout=30m ./e2e/e2e.test
+
+test-busy: ## Run all tests TIMES times (10) beside a load that keeps every processor busy
+	@load=""; trap 'kill $$load 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	for cpu in $$(seq $$(getconf _NPROCESSORS_ONLN)); do (while :; do :; done) & load="$$load $$!"; done; \
+	for time in $$(seq $(TIMES)); do \
+	  echo "run $$time of $(TIMES) beside $$(echo $$load | wc -w) busy loops"; \
+	  $(MAKE) --no-print-directory test GOFLAGS="$$GOFLAGS -count=1" || exit 1; \
+	done
 
 bench: build ## Measure calls beside raw NATS (ARGS="-o json")
 	./bin/cloudburst bench call $(ARGS)

@@ -68,9 +68,17 @@ func TestCallIsRefusedAtOnce(t *testing.T) {
 	if _, err := p.Call(t.Context(), wire.Call{Name: "echo", Run: "a b"}); wire.KindOf(err) != wire.KindBadName {
 		t.Errorf("a bad run id: %v", err)
 	}
+	stored, err := p.Start(t.Context(), wire.Call{Name: "echo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stored.Close()
+	if err := stored.Stored(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	_, err := p.Call(ctx, wire.Call{Name: "echo"}) // nobody works
+	_, err = stored.Wait(ctx) // nobody works
 	if wire.KindOf(err) != wire.KindTimeout || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "look for it later") {
 		t.Errorf("a call that nobody runs: %v", err)
 	}

@@ -37,7 +37,7 @@ func next(t *testing.T, updates <-chan kvlattice.Update) kvlattice.Update {
 	select {
 	case u := <-updates:
 		return u
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no update came")
 		return kvlattice.Update{}
 	}

@@ -39,7 +39,7 @@ func ask(t *testing.T, nc *nats.Conn, subject, body string, header ...string) *n
 	for i := 0; i < len(header); i += 2 {
 		msg.Header.Set(header[i], header[i+1])
 	}
-	answer, err := nc.RequestMsg(msg, 5*time.Second)
+	answer, err := nc.RequestMsg(msg, time.Minute)
 	if err != nil {
 		t.Fatalf("%s: %v", subject, err)
 	}
@@ -202,7 +202,7 @@ func TestGatewayRefusesRepliesThatAreNoInbox(t *testing.T) {
 	if err := nc.PublishRequest("cb.fn.square", "my.reply", []byte("5")); err != nil {
 		t.Fatal(err)
 	}
-	answer, err := sub.NextMsg(5 * time.Second)
+	answer, err := sub.NextMsg(time.Minute)
 	if err != nil || answer.Header.Get(micro.ErrorCodeHeader) != "400" {
 		t.Errorf("got %+v, %v, want a 400", answer, err)
 	}
@@ -220,7 +220,7 @@ func gather[T any](t *testing.T, nc *nats.Conn, subject string, want int) []T {
 	}
 	var all []T
 	for {
-		wait := 5 * time.Second
+		wait := time.Minute
 		if len(all) == want {
 			wait = 50 * time.Millisecond // there should be no more
 		}

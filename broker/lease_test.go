@@ -49,20 +49,20 @@ func TestLockHandsOnTheErrorAndIsReleased(t *testing.T) {
 	if err := p.withLock(t.Context(), "x", func(context.Context) error { return mine }); !errors.Is(err, mine) {
 		t.Fatalf("got %v, want fn's own error", err)
 	}
-	began := time.Now()
+	msg, err := p.last(t.Context(), bucketStream(BucketWorkers), bucketSubject(BucketWorkers, "lock.x"))
+	if err != nil || msg != nil && !isMarker(msg) {
+		t.Errorf("the lock was not released: %v, %v", msg, err)
+	}
 	if err := p.withLock(t.Context(), "x", func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("took %v: the lock was not released", took)
 	}
 }
 
 func TestLockOutlivesADeadOwnerOnlyBriefly(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t)
-	// What an owner leaves behind who dies; 1 s is the shortest there is.
-	h := nats.Header{"Nats-TTL": {"1s"}}
+	// A dead owner leaves this behind. It lapses long after the short wait below.
+	h := nats.Header{"Nats-TTL": {"5s"}}
 	if _, err := p.put(t.Context(), &nats.Msg{Subject: bucketSubject(BucketWorkers, "lock.x"), Header: h}); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestRenewalGivesUpBeforeTheLockLapses(t *testing.T) {
 	if l.keep(make(chan struct{})) {
 		t.Error("kept a lock without a server")
 	}
-	if late := time.Since(l.until); late > time.Second {
+	if late := time.Since(l.until); late > lockTTL {
 		t.Errorf("gave up %v too late", late)
 	}
 }

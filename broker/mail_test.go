@@ -50,7 +50,7 @@ func receive(t *testing.T, m *Mailbox, n int) map[string]string {
 	t.Helper()
 	got := make(map[string]string)
 	for range n {
-		msg, err := m.Receive(t.Context(), 30*time.Second)
+		msg, err := m.Receive(t.Context(), time.Minute)
 		if err != nil || msg == nil {
 			t.Fatalf("after %v: %v, %v", got, msg, err)
 		}
@@ -153,7 +153,7 @@ func TestMessagesThatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := openMailbox(t, p.Broker, "you")
-	msg, err := m.Receive(t.Context(), 10*time.Second)
+	msg, err := m.Receive(t.Context(), time.Minute)
 	if err != nil || msg == nil || msg.Type != large.Type || string(msg.Body) != string(large.Body) {
 		t.Errorf("a large message came as %.20v, %v", msg, err)
 	}

@@ -121,7 +121,7 @@ func TestStatsTravelInParts(t *testing.T) {
 	}
 	d := newDiscovery(p.Broker, p.NewCatalogue(), time.Now())
 	for range 3 {
-		msg, err := sub.NextMsg(5 * time.Second)
+		msg, err := sub.NextMsg(time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

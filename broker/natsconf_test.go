@@ -67,7 +67,7 @@ func TestConfigurationForNATSServers(t *testing.T) {
 	}
 	defer nc.Close()
 	for _, subject := range []string{"cb.fn.f", "cb.call.f"} { // answered, and stored
-		if msg, err := nc.Request(subject, []byte("5"), 10*time.Second); err != nil || msg.Header.Get("Status") == "503" {
+		if msg, err := nc.Request(subject, []byte("5"), time.Minute); err != nil || msg.Header.Get("Status") == "503" {
 			t.Errorf("a caller can't call by %s: %v", subject, err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestConfigurationForNATSServers(t *testing.T) {
 			if !errors.Is(err, nats.ErrPermissionViolation) {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a caller may do more than call")
 		}
 	}

@@ -18,7 +18,7 @@ func (p *platform) offer(d *Delivery, to string, within time.Duration) Answer {
 	select {
 	case a := <-answer:
 		return a
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		p.t.Fatal("no answer, and no end of the time for one")
 		return Absent
 	}
@@ -28,7 +28,7 @@ func (p *platform) offer(d *Delivery, to string, within time.Duration) Answer {
 func (p *platform) offerThere(d *Delivery, to string) Answer {
 	p.t.Helper()
 	for range 2000 {
-		if a := p.offer(d, to, 5*time.Second); a != Absent {
+		if a := p.offer(d, to, time.Minute); a != Absent {
 			return a
 		}
 	}
@@ -56,7 +56,7 @@ func TestHandOver(t *testing.T) {
 			return true, 1
 		})
 	})
-	if a := p.offer(d, "nobody", 5*time.Second); a != Absent {
+	if a := p.offer(d, "nobody", time.Minute); a != Absent {
 		t.Errorf("offered to nobody: %v, want Absent", a)
 	}
 	room <- false
@@ -64,7 +64,7 @@ func TestHandOver(t *testing.T) {
 		t.Errorf("offered to one without room: %v, want Busy", a)
 	}
 	room <- true
-	if a := p.offer(d, "w2", 5*time.Second); a != Taken {
+	if a := p.offer(d, "w2", time.Minute); a != Taken {
 		t.Fatalf("offered to one with room: %v, want Taken", a)
 	}
 	got := <-taken
@@ -165,7 +165,7 @@ func TestPullerAccepts(t *testing.T) {
 	}
 	eventually := func(what string, ok func(busy, credit int) bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 			if ok(books()) {
 				return
 			}

@@ -217,12 +217,16 @@ func TestMeter(t *testing.T) {
 		p.publish(wire.Call{Name: "echo"})
 	}
 	stats := map[string]FunctionStats{"echo": {Calls: 4, Took: time.Second}, "dag": {Calls: 1, Took: time.Hour}}
-	for _, w := range []string{"w1", "w2"} {
-		if err := p.PublishStats(w, stats); err != nil {
-			t.Fatal(err)
+	eventually(t, "the workers are heard, and the calls are counted", func() bool {
+		for _, w := range []string{"w1", "w2"} { // again: the meter may not listen yet
+			if err := p.PublishStats(w, stats); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	eventually(t, "the worker is heard", func() bool {
+		// The consumer counts a stored call a moment after the call is acknowledged.
+		if lag, err := p.Lag(t.Context(), DefaultPool); err != nil || lag.Pending != 10 {
+			return false
+		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		return len(m.heard) == 2

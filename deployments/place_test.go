@@ -87,7 +87,7 @@ func peers(t *testing.T, workers ...*placed) {
 // who calls the function with a reference, and returns which worker ran it.
 func who(t *testing.T, b *broker.Broker, key string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	call, err := b.Start(ctx, wire.Call{Name: "who", Run: wire.NewRunID(), Args: wire.Value{Body: fmt.Appendf(nil, `{"$ref":%q}`, key)}})
 	if err != nil {

@@ -53,13 +53,11 @@ var _ = Describe("Autoscaling", Label("autoscale"), func() {
 		load = callAll(ctx, p.Client, "pause", 24)
 		Eventually(ctx, slots).Should(BeNumerically(">=", 16))
 		load.end()
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("follows the load with worker processes, which don't outlive the server", func(ctx SpecContext) {
 		dir, addr := GinkgoT().TempDir(), freePort()
-		program := filepath.Join(dir, "cloudburst")
-		build(ctx, dir, "build", "-o", program, "../cmd/cloudburst")
-		server, _ := launch(ctx, addr, exec.Command(program, "server", "--listen", addr, "--store", filepath.Join(dir, "store"),
+		server, _ := launch(ctx, addr, exec.Command(bin.cloudburst, "server", "--listen", addr, "--store", filepath.Join(dir, "store"),
 			"--workers", "auto", "--workers-max", "4", "--slots", "2", "--workers-stable", "2s"))
 		client, err := cloudburst.Connect(ctx, "nats://"+addr)
 		Expect(err).NotTo(HaveOccurred())
@@ -86,7 +84,7 @@ var _ = Describe("Autoscaling", Label("autoscale"), func() {
 		for _, pid := range pids {
 			Eventually(ctx, func() error { return syscall.Kill(pid, 0) }).Should(MatchError(syscall.ESRCH), "worker "+strconv.Itoa(pid))
 		}
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(patience))
 })
 
 // scale runs an autoscaler of slots until the spec ends.

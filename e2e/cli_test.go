@@ -2,38 +2,23 @@ package e2e
 
 import (
 	"context"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 )
-
-// natsCLI is the plain NATS command line that users have.
-const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
-
-// tools are the programs that users run.
-type tools struct{ cloudburst, nats string }
-
-var bin tools // set before the specs of this file
 
 // Somebody with nothing but the nats CLI can do and see everything.
 var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 	var addr string
 
 	BeforeAll(func(ctx SpecContext) {
-		dir := GinkgoT().TempDir()
-		bin = tools{program(ctx), filepath.Join(dir, "nats")}
-		build(ctx, dir, "install", natsCLI)
 		addr = freePort()
 		cmd := exec.Command(bin.cloudburst, "server", "--listen", addr, "--store", GinkgoT().TempDir(), "--examples")
 		launch(ctx, addr, cmd)
 		Eventually(ctx, func() string { return try(ctx, addr, "micro", "ls") }).Should(ContainSubstring("compose"))
-	}, NodeTimeout(10*time.Minute))
+	}, NodeTimeout(patience))
 
 	nats := func(ctx context.Context, args ...string) string {
 		GinkgoHelper()
@@ -46,7 +31,7 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		Expect(nats(ctx, "req", "--raw", "cb.fn.square", "5")).To(Equal("25"))
 		Expect(nats(ctx, "req", "--raw", "cb.fn.compose", "4")).To(Equal("25"))
 		Expect(nats(ctx, "req", "--raw", "cb.fn.echo", `{"a":[1,"two"]}`)).To(MatchJSON(`{"a":[1,"two"]}`))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("publishes and fetches the result", func(ctx SpecContext) {
 		nats(ctx, "pub", "--jetstream", "cb.call.square", "5", "-H", "Nats-Msg-Id:fetch-me")
@@ -56,14 +41,14 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		Eventually(ctx, func() string {
 			return try(ctx, addr, "kv", "get", "--raw", "cb_results", "CB_CALLS_examples-"+sequence(acked))
 		}).Should(Equal("36"))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("sees the services with their real numbers", func(ctx SpecContext) {
 		nats(ctx, "req", "--raw", "cb.fn.square", "5")
 		Expect(nats(ctx, "micro", "ls")).To(And(ContainSubstring("square"), ContainSubstring("compose"), ContainSubstring("echo")))
 		Expect(nats(ctx, "micro", "info", "square")).To(ContainSubstring("cb.fn.square"))
 		Eventually(ctx, func() string { return try(ctx, addr, "micro", "stats", "square", "--json") }).Should(MatchRegexp(`"num_requests": ?[1-9]`))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("sees streams, consumers and state", func(ctx SpecContext) {
 		Expect(nats(ctx, "stream", "ls", "--all")).To(And(ContainSubstring("CB_CALLS_examples"), ContainSubstring("CB_DEAD")))
@@ -73,7 +58,7 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		out, err := exec.CommandContext(ctx, bin.cloudburst, "kv", "put", "--nats", "nats://"+addr, "greeting", `"hello"`).CombinedOutput()
 		Expect(err).NotTo(HaveOccurred(), "%s", out)
 		Expect(nats(ctx, "kv", "get", "--raw", "state", "greeting")).To(Equal(`"hello"`))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("writes state by hand that functions read", func(ctx SpecContext) {
 		nats(ctx, "kv", "put", "state", "a", "[1,2]")
@@ -82,14 +67,14 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		Expect(nats(ctx, sum...)).To(Equal("6.5"))
 		nats(ctx, "kv", "put", "state", "b", "[10]") // the worker's cache hears of it
 		Eventually(ctx, func() string { return try(ctx, addr, sum...) }).Should(Equal("13"))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("runs the same Nats-Msg-Id once", func(ctx SpecContext) {
 		for range 2 {
 			nats(ctx, "pub", "--jetstream", "cb.call.echo", `"first"`, "-H", "Nats-Msg-Id:once")
 		}
 		Expect(nats(ctx, "req", "--raw", "cb.fn.echo", `"second"`, "-H", "Nats-Msg-Id:once")).To(Equal(`"first"`))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("gets an error that names the thing", func(ctx SpecContext) {
 		Expect(try(ctx, addr, "req", "cb.fn.squaer", "5")).To(And(ContainSubstring("squaer"), ContainSubstring("square")))
@@ -97,45 +82,14 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		Expect(try(ctx, addr, "req", "cb.fn.square", `"five"`)).To(ContainSubstring("bad argument"))
 		out, err := command(ctx, addr, "pub", "--jetstream", "cb.call.nosuch", "5")
 		Expect(err).To(HaveOccurred(), "an unknown function must be refused: %s", out)
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("finds what failed for good", func(ctx SpecContext) {
 		nats(ctx, "pub", "--jetstream", "cb.call.square", `"not a number"`, "-H", "Nats-Msg-Id:doomed")
 		Eventually(ctx, func() string { return try(ctx, addr, "kv", "get", "--raw", "cb_results", "doomed") }).Should(ContainSubstring("bad argument"))
 		Expect(nats(ctx, "stream", "get", "CB_DEAD", "--last-for", "cb.dead.square")).To(ContainSubstring("not a number"))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 })
-
-// program returns the path of cloudburst, which is built once.
-func program(ctx context.Context) string {
-	GinkgoHelper()
-	built.Do(func() {
-		dir, err := os.MkdirTemp("", "cloudburst-e2e-")
-		Expect(err).NotTo(HaveOccurred())
-		builtAt = filepath.Join(dir, "cloudburst")
-		build(ctx, dir, "build", "-o", builtAt, "../cmd/cloudburst")
-	})
-	return builtAt
-}
-
-var (
-	built   sync.Once
-	builtAt string
-)
-
-var _ = AfterSuite(func() {
-	if builtAt != "" {
-		Expect(os.RemoveAll(filepath.Dir(builtAt))).To(Succeed())
-	}
-})
-
-func build(ctx context.Context, dir string, args ...string) {
-	GinkgoHelper()
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
-	out, err := cmd.CombinedOutput()
-	Expect(err).NotTo(HaveOccurred(), "go %s: %s", strings.Join(args, " "), out)
-}
 
 // command runs the nats CLI.
 func command(ctx context.Context, addr string, args ...string) (string, error) {

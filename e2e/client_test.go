@@ -41,7 +41,7 @@ var _ = Describe("A Go client", Label("client"), func() {
 		Expect(cloudburst.Call[int](ctx, p.Client, "square", f)).To(Equal(81))
 		Expect(f.Wait(ctx)).To(Equal(9))
 		Expect(cloudburst.Attach[int](p.Client, f.Run()).Wait(ctx)).To(Equal(9))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("is told what its function did wrong", func(ctx SpecContext) {
 		p := start(ctx, basics)
@@ -55,7 +55,7 @@ var _ = Describe("A Go client", Label("client"), func() {
 		Expect(e.Stack).To(ContainSubstring("client_test.go"))
 		_, err = cloudburst.Call[int](ctx, p.Client, "slow")
 		Expect(err).To(MatchError(cloudburst.ErrTimeout))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("is told what it did wrong itself", func(ctx SpecContext) {
 		p := start(ctx, basics)
@@ -66,7 +66,7 @@ var _ = Describe("A Go client", Label("client"), func() {
 		_, err = cloudburst.Call[string](ctx, p.Client, "echo", cloudburst.Value{Body: make([]byte, 65<<20), Type: "application/octet-stream"})
 		Expect(err).To(MatchError(cloudburst.ErrTooLarge))
 		Expect(err.Error()).To(ContainSubstring("64"))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("passes values of any size", func(ctx SpecContext) {
 		p := start(ctx, basics)
@@ -80,7 +80,7 @@ var _ = Describe("A Go client", Label("client"), func() {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(back).To(Equal(text), "%d bytes of state came back changed", size)
 		}
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("can't serve what belongs to another pool, nor half a pool", func(ctx SpecContext) {
 		p := start(ctx, basics)
@@ -90,7 +90,7 @@ var _ = Describe("A Go client", Label("client"), func() {
 		half := cloudburst.NewWorker(p.Client)
 		cloudburst.Handle(half, "square", square)
 		Expect(half.Serve(ctx)).To(MatchError(ContainSubstring("echo")))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("cancels a run", func(ctx SpecContext) {
 		entered := make(chan struct{}, 1)
@@ -107,5 +107,5 @@ var _ = Describe("A Go client", Label("client"), func() {
 		Expect(p.Cancel(ctx, f.Run())).To(Succeed())
 		_, err = f.Wait(ctx)
 		Expect(err).To(MatchError(cloudburst.ErrCancelled))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 })

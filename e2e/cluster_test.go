@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,7 +22,7 @@ import (
 // to end, as for an upgrade, and one is killed, while somebody calls all the time.
 var _ = Describe("A cluster on one machine", Label("cluster"), func() {
 	It("answers every call while its servers are restarted one by one", func(ctx SpecContext) {
-		cmd := exec.Command(program(ctx), "cluster", "--listen", "127.0.0.1:0", "--store", GinkgoT().TempDir(), "--examples")
+		cmd := exec.Command(bin.cloudburst, "cluster", "--listen", "127.0.0.1:0", "--store", GinkgoT().TempDir(), "--examples")
 		cluster, line := launch(ctx, "cloudburst call --nats", cmd)
 		urls := regexp.MustCompile(`nats://\S+`).FindString(line)
 		Expect(strings.Split(urls, ",")).To(HaveLen(3))
@@ -78,8 +77,8 @@ var _ = Describe("A cluster on one machine", Label("cluster"), func() {
 			Eventually(ctx, func() bool {
 				now := pids()
 				return len(now) == 3 && !now[pid]
-			}).WithTimeout(time.Minute).Should(BeTrue(), "another is in its place")
-			Eventually(ctx, func() string { return behind(ctx, urls) }).WithTimeout(time.Minute).Should(BeEmpty())
+			}).Should(BeTrue(), "another is in its place")
+			Eventually(ctx, func() string { return behind(ctx, urls) }).Should(BeEmpty())
 			Expect(failed).To(BeEmpty())
 		}
 		made := calls.Load()
@@ -88,9 +87,9 @@ var _ = Describe("A cluster on one machine", Label("cluster"), func() {
 		callers.Wait()
 		Expect(failed).To(BeEmpty())
 		Expect(cluster.cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
-		Eventually(ctx, cluster.lines).WithTimeout(time.Minute).Should(BeClosed())
+		Eventually(ctx, cluster.lines).Should(BeClosed())
 		Expect(cluster.cmd.Wait()).To(Succeed())
-	}, SpecTimeout(4*time.Minute))
+	}, SpecTimeout(patience))
 })
 
 // behind says which stream lacks copies; empty if all have them.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -30,7 +29,7 @@ var _ = Describe("The consistency levels", Label("consistency"), func() {
 	It("keep their promises, and exclude what lww lets through", func(ctx SpecContext) {
 		seen := make(map[string]int)
 		stronger := anomalies.Levels()[1:]
-		const atMost = 3 // whether runs meet is a matter of time, too
+		const atMost = 10 // whether runs meet is a matter of time, too
 		for try := range atMost {
 			cfg := hot()
 			cfg.Seed += uint64(try)
@@ -47,7 +46,7 @@ var _ = Describe("The consistency levels", Label("consistency"), func() {
 		for _, level := range stronger {
 			Expect(seen[level]).To(BeNumerically(">", 0), "anomalies at lww that %s excludes", level)
 		}
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("keep them while workers are killed", Label("crash"), func(ctx SpecContext) {
 		cfg := hot()
@@ -55,23 +54,15 @@ var _ = Describe("The consistency levels", Label("consistency"), func() {
 		r := kept(ctx, cfg)
 		Expect(r.Kills).To(BeNumerically(">", 1))
 		Expect(r.Pinned).To(BeZero(), "bytes that live workers keep for runs that have ended")
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
-	Describe("without their protocols", Ordered, ContinueOnFailure, func() {
-		var faulty string
-
-		BeforeAll(func(ctx SpecContext) {
-			dir := GinkgoT().TempDir()
-			faulty = filepath.Join(dir, "cloudburst")
-			build(ctx, dir, "build", "-tags", "cbfaults", "-o", faulty, "../cmd/cloudburst")
-		}, NodeTimeout(10*time.Minute))
-
+	Describe("without their protocols", func() {
 		// without runs a level on workers that have a protocol switched off.
 		without := func(protocol, level string) anomalies.Config {
 			cfg := hot()
 			cfg.Levels = []string{level}
 			cfg.Worker = func(part string) *exec.Cmd {
-				cmd := exec.Command(faulty, "bench", "role", anomalies.Role, part)
+				cmd := exec.Command(bin.faulty, "bench", "role", anomalies.Role, part)
 				cmd.Env = append(os.Environ(), "CLOUDBURST_FAULTS="+protocol)
 				return cmd
 			}
@@ -79,16 +70,24 @@ var _ = Describe("The consistency levels", Label("consistency"), func() {
 		}
 
 		DescribeTable("are seen to break", func(ctx SpecContext, protocol, level string) {
-			r, err := anomalies.Run(ctx, without(protocol, level))
-			Expect(err).NotTo(HaveOccurred())
-			Expect(r.Rows[0].Violations).To(BeNumerically(">", 0), "violations of %s without %s", level, protocol)
-			Expect(r.Err()).To(MatchError(ContainSubstring(level)))
+			const atMost = 10 // runs meet by chance: each try has a seed of its own
+			for try := range atMost {
+				cfg := without(protocol, level)
+				cfg.Seed += uint64(try)
+				r, err := anomalies.Run(ctx, cfg)
+				Expect(err).NotTo(HaveOccurred())
+				if r.Rows[0].Violations > 0 {
+					Expect(r.Err()).To(MatchError(ContainSubstring(level)))
+					return
+				}
+			}
+			Fail("no violation of " + level + " without " + protocol)
 		},
-			Entry("repeatable without pins", "pins", cloudburst.Repeatable, SpecTimeout(time.Minute)),
-			Entry("causal-key without what a session has seen", "seen", cloudburst.CausalKey, SpecTimeout(time.Minute)),
-			Entry("causal-key without clocks", "clock", cloudburst.CausalKey, SpecTimeout(time.Minute)),
-			Entry("causal without the cut", "cut", cloudburst.Causal, SpecTimeout(time.Minute)),
-			Entry("session-causal without the cut", "cut", cloudburst.SessionCausal, SpecTimeout(time.Minute)),
+			Entry("repeatable without pins", "pins", cloudburst.Repeatable, SpecTimeout(patience)),
+			Entry("causal-key without what a session has seen", "seen", cloudburst.CausalKey, SpecTimeout(patience)),
+			Entry("causal-key without clocks", "clock", cloudburst.CausalKey, SpecTimeout(patience)),
+			Entry("causal without the cut", "cut", cloudburst.Causal, SpecTimeout(patience)),
+			Entry("session-causal without the cut", "cut", cloudburst.SessionCausal, SpecTimeout(patience)),
 		)
 	})
 })

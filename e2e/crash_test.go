@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -60,7 +59,7 @@ var _ = Describe("Crashes", Label("crash"), func() {
 			Expect(cloudburst.Get[int](ctx, state, fmt.Sprintf("order:%d", i))).To(Equal(i), "every acknowledged write is there")
 		}
 		GinkgoWriter.Printf("%d calls, %d kills: none lost, none counted twice\n", calls, kills)
-	}, SpecTimeout(6*time.Minute))
+	}, SpecTimeout(2*patience))
 })
 
 // startCalls calls a function that returns its argument, from many callers at

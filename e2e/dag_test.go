@@ -62,7 +62,7 @@ var _ = Describe("A DAG", Label("dag"), func() {
 		callers.Wait()
 		Expect(p.State().Counter("joins").Value(ctx)).To(BeEquivalentTo(before + runs))
 		Expect(p.State().Counter("branches").Value(ctx)).To(BeEquivalentTo((before + runs) * width))
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("crosses pools, takes named arguments, and has several sinks", func(ctx SpecContext) {
 		p := start(ctx, func(w *cloudburst.Worker) { cloudburst.Handle(w, "square", square) })
@@ -90,7 +90,7 @@ edges:
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(got).To(Equal(map[string]int{"diff": 16, "again": 81}))
 		}).Should(Succeed())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("has conditions, maps, a DAG inside, a timer and a signal", func(ctx SpecContext) {
 		var began atomic.Int64
@@ -187,7 +187,7 @@ edges:
 		Expect(time.Since(before)).To(BeNumerically(">=", 290*time.Millisecond))
 		_, err = cloudburst.Call[int](ctx, p.With(cloudburst.After(time.Second)), "squaer", 5)
 		Expect(err).To(MatchError(cloudburst.ErrUnknown))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("with a cycle or unknown functions is refused, all problems at once", func(ctx SpecContext) {
 		p := start(ctx, func(w *cloudburst.Worker) { cloudburst.Handle(w, "square", square) })
@@ -202,5 +202,5 @@ edges:
 		Expect(err.Error()).To(And(ContainSubstring("squaer"), ContainSubstring("square")))
 		_, err = cloudburst.Call[int](ctx, p.Client, "bad", 1)
 		Expect(err).To(MatchError(cloudburst.ErrUnknown))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 })

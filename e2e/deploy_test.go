@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -26,11 +25,11 @@ var _ = Describe("A deployed function", Label("deploy"), Ordered, ContinueOnFail
 
 	BeforeAll(func(ctx SpecContext) {
 		dir = GinkgoT().TempDir()
-		cli = program(ctx)
+		cli = bin.cloudburst
 		addr = freePort()
 		_, line := launch(ctx, "HTTP is at", exec.Command(cli, "server", "--listen", addr, "--store", filepath.Join(dir, "store"), "--http", "127.0.0.1:0"))
 		web = strings.TrimSuffix(strings.Fields(line)[3], ",")
-	}, NodeTimeout(10*time.Minute))
+	}, NodeTimeout(2*patience))
 
 	run := func(ctx context.Context, args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, cli, append(args, "--nats", "nats://"+addr)...)
@@ -91,7 +90,7 @@ def handler(cloudburst, who, by=1):
 		must(ctx, "fn", "rm", "visit")
 		_, err = run(ctx, "call", "visit", "ann")
 		Expect(err).To(HaveOccurred())
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("in WebAssembly is deployed and called", func(ctx SpecContext) {
 		path := file("square.wasm", string(guests.SquareC))
@@ -101,7 +100,7 @@ def handler(cloudburst, who, by=1):
 		must(ctx, "fn", "deploy", "visits", path)
 		first := must(ctx, "call", "visits", "home")
 		Expect(must(ctx, "call", "visits", "home")).NotTo(Equal(first))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("that is wrong is refused by name, and the version that there is goes on", func(ctx SpecContext) {
 		must(ctx, "fn", "deploy", "steady", file("steady.py", "def handler(cloudburst):\n    return 'steady'\n"))
@@ -123,7 +122,7 @@ def handler(cloudburst, who, by=1):
 		Expect(err).To(HaveOccurred())
 		Expect(out).To(ContainSubstring("wanted was 3"))
 		Expect(must(ctx, "fn", "show", "steady", "-o", "json")).To(ContainSubstring(`"version": 1`))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("is deployed, called and looked into by plain HTTP", func(ctx SpecContext) {
 		code, body := request(ctx, "PUT", "/v1/fn/twice?about=doubles", "def handler(cloudburst, x):\n    cloudburst.put('last', x)\n    return 2 * x\n")
@@ -141,7 +140,7 @@ def handler(cloudburst, who, by=1):
 		Expect(body).To(ContainSubstring("twice")) // did you mean
 		code, _ = request(ctx, "GET", "/readyz", "")
 		Expect(code).To(Equal(200))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("goes on after its server was killed", func(ctx SpecContext) {
 		must(ctx, "fn", "deploy", "lasting", file("lasting.py", "def handler(cloudburst, x):\n    return x + 1\n"))
@@ -156,7 +155,7 @@ def handler(cloudburst, who, by=1):
 		p.kill()
 		launch(ctx, at, exec.Command(cli, "server", "--listen", at, "--store", store))
 		Expect(on("call", "lasting", "1")).To(Equal("2"))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("is written, deployed and called from Python", func(ctx SpecContext) {
 		cmd := exec.CommandContext(ctx, "python3", "-m", "unittest", "discover", "-s", "../python/tests")
@@ -165,5 +164,5 @@ def handler(cloudburst, who, by=1):
 		cmd.Stdout, cmd.Stderr = &out, &out
 		Expect(cmd.Run()).To(Succeed(), out.String)
 		fmt.Fprint(GinkgoWriter, out.String())
-	}, SpecTimeout(4*time.Minute))
+	}, SpecTimeout(patience))
 })

@@ -22,11 +22,11 @@ var _ = Describe("A deployment that is cut short", Label("deploy", "crash"), fun
 	It("leaves one version that serves, and can be made again", func(ctx SpecContext) {
 		dir, addr := GinkgoT().TempDir(), freePort()
 		serve := func() func() {
-			p, _ := launch(ctx, addr, exec.Command(program(ctx), "server", "--listen", addr, "--store", filepath.Join(dir, "store"), "--pool", "none", "--ack-wait", "1s"))
+			p, _ := launch(ctx, addr, exec.Command(bin.cloudburst, "server", "--listen", addr, "--store", filepath.Join(dir, "store"), "--pool", "none", "--ack-wait", "1s"))
 			return p.kill
 		}
 		work := func(name string) func() {
-			cmd := exec.Command(program(ctx), "worker", "run", "--nats", "nats://"+addr, "--images", filepath.Join(dir, name), "--ack-wait", "1s", "--with-parent")
+			cmd := exec.Command(bin.cloudburst, "worker", "run", "--nats", "nats://"+addr, "--images", filepath.Join(dir, name), "--ack-wait", "1s", "--with-parent")
 			in, err := cmd.StdinPipe() // closes with this process
 			Expect(err).NotTo(HaveOccurred())
 			cmd.Stderr = GinkgoWriter
@@ -45,14 +45,14 @@ var _ = Describe("A deployment that is cut short", Label("deploy", "crash"), fun
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(client.Close)
 		deploy := func(version int) error {
-			within, cancel := context.WithTimeout(ctx, 20*time.Second)
+			within, cancel := context.WithTimeout(ctx, time.Minute)
 			defer cancel()
 			_, err := client.Deploy(within, cloudburst.Deployment{
 				Name: "version", Runtime: "python", Image: fmt.Appendf(nil, "def handler(cloudburst, x):\n    return %d\n", version),
 			})
 			return err
 		}
-		Eventually(ctx, func() error { return deploy(1) }).WithTimeout(time.Minute).Should(Succeed())
+		Eventually(ctx, func() error { return deploy(1) }).Should(Succeed())
 
 		var serving atomic.Int64 // the version that was last deployed for sure
 		serving.Store(1)
@@ -101,7 +101,7 @@ var _ = Describe("A deployment that is cut short", Label("deploy", "crash"), fun
 				kills[version%2] = work(string(rune('a' + version%2)))
 			}
 			if <-deployed != nil {
-				Eventually(ctx, func() error { return deploy(version) }).WithTimeout(time.Minute).Should(Succeed())
+				Eventually(ctx, func() error { return deploy(version) }).Should(Succeed())
 			}
 			serving.Store(int64(version))
 			check()
@@ -112,5 +112,5 @@ var _ = Describe("A deployment that is cut short", Label("deploy", "crash"), fun
 		stop()
 		callers.Wait()
 		check()
-	}, SpecTimeout(4*time.Minute))
+	}, SpecTimeout(patience))
 })

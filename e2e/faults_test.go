@@ -28,7 +28,7 @@ var _ = Describe("A cluster under faults", Label("crash", "cluster"), func() {
 		Expect(r.Write(GinkgoWriter, false)).To(Succeed())
 		Expect(r.Events).To(HaveLen(len(cfg.Kinds)))
 		Expect(r.Err()).NotTo(HaveOccurred())
-	}, SpecTimeout(5*time.Minute))
+	}, SpecTimeout(patience))
 })
 
 // playFault plays a part of the cluster.

@@ -64,7 +64,7 @@ def handler(cloudburst):
 		Expect(err).NotTo(HaveOccurred())
 		Expect(cloudburst.Call[[]int](ctx, p.Client, "pupil", []int{2, 3, 12})).To(Equal([]int{4, 9, 144}))
 		Expect(lesson.Wait(ctx)).To(Equal([]any{3.0, true}))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 
 	It("wait for a function that begins later, and come from outside", func(ctx SpecContext) {
 		p := start(ctx, func(w *cloudburst.Worker) {
@@ -87,5 +87,5 @@ def handler(cloudburst):
 		Expect(p.Send(ctx, "late", "a")).To(Succeed())
 		Expect(p.Broker().Conn().Publish("cb.msg.late.me", []byte(`"b"`))).To(Succeed())
 		Expect(cloudburst.Call[string](ctx, p.With(cloudburst.WithRunID("late")), "listener", 2)).To(Equal("ab"))
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(patience))
 })

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -73,11 +72,11 @@ var _ = Describe("Placement", Label("placement"), func() {
 		sum, before := measure(ctx, met)
 		Expect(sum.Handed).To(Equal(sum.Taken))
 		Expect(sum.RefMisses).To(BeNumerically("<=", before+keys+keys/10), "a key is read once; %d calls were with keys of their own", before)
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 
 	It("reads every key on every worker when it is off", func(ctx SpecContext) {
 		sum, before := measure(ctx, func([]broker.WorkerInfo) bool { return true }, cloudburst.WithoutPlacement())
 		Expect(sum.Handed).To(BeZero())
 		Expect(sum.RefMisses).To(BeNumerically(">", before+2*keys), "%d workers read each of %d keys", workers, keys)
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(patience))
 })

@@ -11,8 +11,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -31,6 +33,26 @@ func TestE2E(t *testing.T) {
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "Cloudburst")
 }
+
+// bin are the programs that users run. `make tools` builds them, before any clock runs.
+// faulty is cloudburst with the build tag cbfaults, by which specs switch protocols off.
+var bin struct{ cloudburst, faulty, nats string }
+
+// patience bounds a spec, so that one that hangs ends. It is generous: the outcome of a
+// spec must not depend on how busy the machine is.
+const patience = 5 * time.Minute
+
+var _ = SynchronizedBeforeSuite(func() {
+	cmd := exec.Command("make", "-C", "..", "tools")
+	cmd.Env = append(os.Environ(), "MAKEFLAGS=")
+	out, err := cmd.CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "make tools: %s", out)
+}, func() {
+	dir, err := filepath.Abs("../bin")
+	Expect(err).NotTo(HaveOccurred())
+	bin.cloudburst, bin.nats = filepath.Join(dir, "cloudburst"), filepath.Join(dir, "nats")
+	bin.faulty = filepath.Join(dir, "cloudburst-faulty")
+})
 
 // A process is a program of its own, ended with the spec.
 type process struct {

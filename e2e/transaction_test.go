@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -76,7 +75,7 @@ var _ = Describe("Transactions", Label("transaction"), func() {
 			Expect(cloudburst.Get[int](ctx, state, fmt.Sprintf("order:%d", i))).To(Equal(i), "every acknowledged write is there")
 		}
 		GinkgoWriter.Printf("%d transfers, %d kills: each once; %d reads, none torn\n", transfers, kills, reads)
-	}, SpecTimeout(6*time.Minute))
+	}, SpecTimeout(2*patience))
 })
 
 // transfer writes four keys that belong together.

@@ -62,7 +62,7 @@ func sandboxed(t *testing.T, r *wasm.Runtime, p Program, n int) string {
 	if err := os.WriteFile(path, p.Wasm, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	f, err := r.Load(ctx, runtime.Program{Function: p.Name, Path: path})
 	if err != nil {

@@ -18,7 +18,7 @@ func TestAcknowledgedWritesSurvive(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := brokertest.Start(t)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			bucket, err := p.Broker().OpenBucket(ctx, "state")
 			if err != nil {

@@ -254,7 +254,7 @@ def handler(cb, how):
 			if _, err := f.Invoke(ctx, call); !errors.Is(err, cause) {
 				t.Errorf("%s: got %v, want %v", how, err, cause)
 			}
-			if took := time.Since(began); took > 10*time.Second {
+			if took := time.Since(began); took > time.Minute {
 				t.Errorf("%s: took %v", how, took)
 			}
 			group.Wait()

@@ -62,7 +62,7 @@ func (p pool) call(ctx context.Context, gate string) (pid, n int, err error) {
 }
 
 func (p pool) must(gate string) int {
-	ctx, cancel := context.WithTimeout(p.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.Context(), time.Minute)
 	defer cancel()
 	pid, _, err := p.call(ctx, gate)
 	if err != nil {
@@ -84,7 +84,7 @@ func (p pool) gate() (path string, open func()) {
 // until waits for a fact about the function.
 func (p pool) until(what string, fact func(f *function) bool) {
 	p.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		p.f.mu.Lock()
 		ok := fact(p.f)

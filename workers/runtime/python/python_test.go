@@ -151,7 +151,7 @@ func stackOf(err error) string {
 // invoke runs a call that must not take long.
 func invoke(t *testing.T, f runtime.Function, call *runtime.Call) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	v, err := f.Invoke(ctx, call)
 	return v.Type + string(v.Body), err
@@ -160,7 +160,7 @@ func invoke(t *testing.T, f runtime.Function, call *runtime.Call) (string, error
 // eventually waits for a fact.
 func eventually(t *testing.T, fact func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		err := fact()
 		if err == nil {

@@ -119,7 +119,7 @@ func FuzzLoad(f *testing.F) {
 				t.Log(err)
 			}
 		}
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			t.Errorf("it ended after %v", took)
 		}
 		if err := loaded.Close(); err != nil {

@@ -61,7 +61,7 @@ func loadProgram(t testing.TB, r *Runtime, p runtime.Program) *function {
 
 func invoke(t testing.TB, f runtime.Function, args string) (wire.Value, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return f.Invoke(ctx, &runtime.Call{Run: "run-1", Function: "test", Attempt: 1, Args: wire.Value{Body: []byte(args)}})
 }

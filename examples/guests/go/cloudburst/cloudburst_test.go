@@ -18,10 +18,8 @@ import (
 
 // The guest in testdata asks for everything, and fails where the answer is wrong.
 func TestEverything(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
 	path := filepath.Join(t.TempDir(), "everything.wasm")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "./testdata/everything")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, "./testdata/everything")
 	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, text)
@@ -31,6 +29,8 @@ func TestEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
 	f, err := r.Load(ctx, runtime.Program{Function: "everything", Path: path})
 	if err != nil {
 		t.Fatal(err)

@@ -143,7 +143,7 @@ func TestWhatDoesNotEndIsEnded(t *testing.T) {
 		m := h.instance(t, instrument(t, code))
 		start := time.Now()
 		_, err := h.call(m, "f")
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("%s: 20 slices took %v", name, took)
 		}
 		if !errors.Is(err, errEmpty) && (err == nil || !strings.Contains(err.Error(), "stack overflow") || !strings.Contains(name, "recursion")) {
@@ -441,7 +441,7 @@ func TestTheModuleDoesNotGrowMuch(t *testing.T) {
 	deep := single(voids, fn(none, join(repeat(maxNested-1, opBlock, typeNone), repeat(100_000, opI32Const, 0, opBrIf, 0), repeat(maxNested-1, opEnd))...))
 	start := time.Now()
 	instrument(t, deep)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("%d nested blocks took %v", maxNested, took)
 	}
 }
