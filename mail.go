@@ -13,7 +13,7 @@ import (
 type Message = wire.Message
 
 // ID names this execution: the address that others send messages to (paper section
-// 3, get_id). It is the run's id and, in a DAG, "/" and the node. It stays the same
+// 3, get_id). It is the run's id and, in a DAG, ":" and the node. It stays the same
 // when the call is retried. Functions find each other by what they put into state,
 // or hand on as arguments.
 func (s *Session) ID() string { return s.call.Mail.ID() }

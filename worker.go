@@ -172,7 +172,7 @@ func (s *Session) Attempt() int { return s.call.Attempt }
 
 // Client returns the worker's client, to call other functions. Such a call is
 // a run of its own: it happens again when this one is retried, unless it is
-// given a run id derived from this run's (WithRunID).
+// given a run id derived from this run's (WithRunID), such as Run()+"/ship".
 func (s *Session) Client() *Client { return s.client }
 
 // decodeArgs reads the argument document. Several positional arguments fill a

@@ -66,7 +66,7 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 	if call.Run == "" {
 		call.Run, p.inbox, p.id = b.mux.openRun(p.receive)
 	} else {
-		if err := wire.CheckRunID(call.Run); err != nil {
+		if err := wire.CheckCallerID(call.Run); err != nil {
 			return nil, err
 		}
 		p.inbox, p.id = b.mux.open(0, p.receive)
@@ -272,14 +272,7 @@ func (p *Pending) fail(err error) {
 // once that is stored. The stream drops it when it has one for the same run and
 // node already.
 func (b *Broker) Dispatch(ctx context.Context, call wire.Call) error {
-	id := string(call.RunState())
-	switch {
-	case call.Node != "":
-		id += "/" + call.Step()
-	case call.Epoch > 0:
-		id += "/again"
-	}
-	msg, err := b.callMsg(ctx, &call, id)
+	msg, err := b.callMsg(ctx, &call, call.MessageID())
 	if err != nil {
 		return err
 	}

@@ -136,19 +136,21 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 	if call.Args, err = b.Unpack(ctx, letter.Args); err != nil {
 		return "", err
 	}
-	again := wire.RunID(fmt.Sprintf("%s-replay-%d", letter.Run, seq))
-	if wire.CheckRunID(again) != nil { // too long
-		again = wire.RunID(fmt.Sprintf("%s-%d-replay-%d", StreamDead, seq, letter.Buried.UnixNano()))
-	}
+	again := wire.Replayed(letter.Run, seq)
 	if call.Node == "" {
 		call.Run, call.Epoch, call.Depth = again, 0, 0
 	} else if err := b.reopen(ctx, &call); err != nil {
 		return "", apiError("replay", letter.Name, err)
 	}
-	msg, err := b.callMsg(ctx, &call, string(again))
+	id := string(again)
+	if call.Node != "" {
+		id = call.MessageID() + ":" + id // not that of the call which failed
+	}
+	msg, err := b.callMsg(ctx, &call, id)
 	if err != nil {
 		return "", err
 	}
+	msg.Header[wire.HeaderOf] = []string{string(call.Run)} // which no caller gave
 	if _, err := b.put(ctx, msg); err != nil {
 		return "", apiError("replay", letter.Name, err)
 	}

@@ -190,7 +190,7 @@ func (g *Gateway) call(entry Entry, msg *nats.Msg) (*nats.Msg, wire.RunID, error
 	run := wire.RunID(wire.First(h, wire.HeaderRun))
 	if run == "" {
 		run = wire.NewRunID()
-	} else if err := wire.CheckRunID(run); err != nil {
+	} else if err := wire.CheckCallerID(run); err != nil {
 		return nil, "", err
 	}
 	if msg.Reply != "" && !strings.HasPrefix(msg.Reply, inboxPrefix) {

@@ -292,12 +292,5 @@ func (m marks) foundOf(msg *nats.Msg) RunInfo {
 func runOf(msg *nats.Msg) wire.RunID {
 	h := wire.Header(msg.Header)
 	_, node := parseCallSubject(wire.First(h, jetstream.SubjectHeader))
-	run := wire.RunID(wire.First(h, wire.HeaderOf))
-	if node == "" && epochOf(h) == 0 || run == "" {
-		run = wire.RunID(wire.First(h, wire.HeaderRun))
-	}
-	if wire.CheckRunID(run) != nil {
-		run = wire.RunID(wire.First(h, jetstream.StreamHeader) + "-" + wire.First(h, jetstream.SequenceHeader))
-	}
-	return run
+	return runOfCall(h, node, placeOf(&wire.Call{Stream: wire.First(h, jetstream.StreamHeader), Seq: sequenceOf(msg)}))
 }

@@ -366,14 +366,27 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 	if wire.First(h, wire.HeaderChunks) != "" {
 		c.Args.Type = manifestType + c.Args.Type
 	}
-	c.Run = wire.RunID(wire.First(h, wire.HeaderOf))
-	if c.Node == "" && c.Epoch == 0 || c.Run == "" {
-		c.Run = wire.RunID(wire.First(h, wire.HeaderRun))
-	}
-	if wire.CheckRunID(c.Run) != nil {
-		c.Run = wire.RunID(c.Stream + "-" + strconv.FormatUint(c.Seq, 10))
-	}
+	c.Run = runOfCall(h, c.Node, placeOf(c))
 	return d, nil
+}
+
+// runOfCall returns the run that a stored call belongs to. A run that the platform
+// began of its own accord has its id in Cb-Run, too, or is inside of another one; a
+// caller's own id that looks like one of those is none.
+func runOfCall(h wire.Header, node string, place wire.RunID) wire.RunID {
+	id, of := wire.RunID(wire.First(h, wire.HeaderRun)), wire.RunID(wire.First(h, wire.HeaderOf))
+	switch {
+	case (node != "" || epochOf(h) > 0 || id == of) && wire.CheckRunID(of) == nil:
+		return of
+	case wire.CheckCallerID(id) == nil, count(wire.First(h, wire.HeaderDepth)) > 0 && wire.CheckRunID(id) == nil:
+		return id
+	}
+	return place
+}
+
+// placeOf is the id of a run whose caller gave none: where its call is stored.
+func placeOf(c *wire.Call) wire.RunID {
+	return wire.RunID(c.Stream + "-" + strconv.FormatUint(c.Seq, 10))
 }
 
 // epochOf reads how often a run has begun again.

@@ -2,7 +2,6 @@ package dagengine
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,17 +49,6 @@ func (g *Graph) contained() []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
-}
-
-// contained returns the run in which one of this run's nodes runs its DAG: the same
-// one at every attempt. No node's name has a '=', so it is no call's id.
-func (r *run) contained(step string) wire.RunID {
-	id := r.id + wire.RunID("/"+step+"=dag")
-	if wire.CheckRunID(id) == nil {
-		return id
-	}
-	digest := sha256.Sum256([]byte(id)) // too long an id for a run
-	return wire.RunID(fmt.Sprintf("%x=dag", digest[:16]))
 }
 
 // begins starts the run of a DAG that a node contains. A node that is run again

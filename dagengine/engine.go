@@ -273,7 +273,7 @@ func (r *run) fused(ctx context.Context, todo []command) ([]command, error) {
 func (r *run) invoke(ctx context.Context, c command) (wire.Value, error) {
 	in := Invocation{Node: c.to.node, Step: c.step(), Args: c.value, Level: r.call.Level, Origin: r.origin}
 	if in.Node.DAG != "" {
-		in.Await = r.contained(in.Step)
+		in.Await = wire.Contained(r.call.Run, r.call.Epoch, in.Step)
 		if err := r.begins(ctx, in.Node.DAG, in.Await, c.value); err != nil {
 			return wire.Value{}, err
 		}

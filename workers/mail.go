@@ -48,12 +48,7 @@ type correspondent struct {
 var _ runtime.Mail = (*mail)(nil)
 
 // ID names the execution: its run and, in a DAG, its node.
-func (m *mail) ID() string {
-	if m.node == "" {
-		return string(m.job.call.Run)
-	}
-	return string(m.job.call.Run) + "/" + m.node
-}
+func (m *mail) ID() string { return wire.Address(m.job.call.Run, m.node) }
 
 // Send numbers messages by their receiver, so that those of a retried execution
 // are known for what they are.

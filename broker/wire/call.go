@@ -38,12 +38,31 @@ type Call struct {
 }
 
 // RunState names the run in its state: each time that it begins again it has a
-// state of its own.
+// state of its own. The name of a later one has a colon, which no run's id has.
 func (c *Call) RunState() RunID {
 	if c.Epoch == 0 {
 		return c.Run
 	}
-	return c.Run + "/again" + RunID(strconv.Itoa(c.Epoch))
+	return c.Run + ":" + RunID(strconv.Itoa(c.Epoch))
+}
+
+// MessageID is what the stream of calls knows a call by. That of a caller's call is
+// the run's id; the others have colons, so that no caller's id is one of them:
+// <run>:<epoch> begins the run again, and <run>:<epoch>:<step> runs a step of it.
+func (c *Call) MessageID() string {
+	if c.Node == "" {
+		return string(c.RunState())
+	}
+	return string(c.Run) + ":" + strconv.Itoa(c.Epoch) + ":" + c.Step()
+}
+
+// Address names an execution, for messages: that of a function which was called by
+// itself is its run's id, and that of a step of a DAG is <run>:<step>.
+func Address(run RunID, step string) string {
+	if step == "" {
+		return string(run)
+	}
+	return string(run) + ":" + step
 }
 
 // Step names what the call runs of its DAG: the node, or an item of it.

@@ -8,9 +8,13 @@
 package wire
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -133,20 +137,66 @@ func CheckName(what, name string) error {
 	return nil
 }
 
-// CheckRunID says whether a caller's own id can name a run: it becomes a key
-// of the results bucket, so it holds what keys hold.
+// CheckRunID says whether id can be the id of a run, the platform's own included: it
+// becomes a key of the results bucket, so it holds what keys hold.
 func CheckRunID(id RunID) error {
-	if !keyLike(string(id), 128) {
+	if !keyLike(string(id), maxRunID) {
 		return &Error{Kind: KindBadName, Name: string(id), Msg: "run id (Nats-Msg-Id): 1 to 128 of letters, digits, '-', '_', '=', '/' and '.', no empty token"}
 	}
 	return nil
 }
 
+const maxRunID = 128
+
+// What the ids end in, or begin with, that the platform makes itself.
+const (
+	containedSuffix = "=dag"      // a run inside of another
+	replaySuffix    = "=replay"   // a dead letter's
+	streamPrefix    = "CB_CALLS_" // of a call without an id: <stream>-<sequence>
+)
+
+// CheckCallerID says whether a caller can give a run this id: it is one that runs
+// have, and none that the platform gives to runs of its own accord.
+func CheckCallerID(id RunID) error {
+	if err := CheckRunID(id); err != nil {
+		return err
+	}
+	if s := string(id); strings.HasSuffix(s, containedSuffix) || strings.HasSuffix(s, replaySuffix) || strings.HasPrefix(s, streamPrefix) {
+		return &Error{Kind: KindBadName, Name: s, Msg: "run id (Nats-Msg-Id): ids that begin with " + streamPrefix + " or end in " + containedSuffix + " or " + replaySuffix + " are the platform's own; choose another"}
+	}
+	return nil
+}
+
+// Contained returns the id of the run in which a step of a run runs its DAG: the same
+// at every attempt, another one each time that the run begins again.
+func Contained(run RunID, epoch int, step string) RunID {
+	id := string(run) + "/" + step
+	if epoch > 0 {
+		id += "=" + strconv.Itoa(epoch)
+	}
+	return fitting(id, containedSuffix)
+}
+
+// Replayed returns the id of the run that a dead letter becomes, by its sequence.
+func Replayed(run RunID, letter uint64) RunID {
+	return fitting(string(run)+"-"+strconv.FormatUint(letter, 10), replaySuffix)
+}
+
+// fitting returns id with its suffix; a digest takes the place of one that is too long.
+func fitting(id, suffix string) RunID {
+	if len(id)+len(suffix) > maxRunID {
+		digest := sha256.Sum256([]byte(id))
+		id = hex.EncodeToString(digest[:16])
+	}
+	return RunID(id + suffix)
+}
+
 // CheckAddress says whether id can be the id of an execution, which messages are
-// sent to: that of its run and, for a node of a DAG, "/" and the node.
+// sent to: see Address.
 func CheckAddress(id string) error {
-	if !keyLike(id, 256) {
-		return &Error{Kind: KindBadName, Name: id, Msg: "not the id of a running function: a run's id, and of a DAG's node <run>/<node>"}
+	run, step, node := strings.Cut(id, ":")
+	if !keyLike(run, maxRunID) || node && !keyLike(step, maxRunID) {
+		return &Error{Kind: KindBadName, Name: id, Msg: "not the id of a running function: a run's id, and of a DAG's node <run>:<node>"}
 	}
 	return nil
 }

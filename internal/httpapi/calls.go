@@ -69,7 +69,7 @@ func (s *Server) callOf(w http.ResponseWriter, r *http.Request) (wire.Call, erro
 	}
 	if call.Run == "" {
 		call.Run = wire.NewRunID()
-	} else if err := wire.CheckRunID(call.Run); err != nil {
+	} else if err := wire.CheckCallerID(call.Run); err != nil {
 		return call, err
 	}
 	var err error
