@@ -2,8 +2,10 @@ package broker
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -28,23 +30,58 @@ const keysAtOnce = 256
 func (k *Bucket) Keys(ctx context.Context, prefix string, limit int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		n := 0
-		for page, err := range k.subjectPages(ctx, k.filter(prefix)) {
-			if err != nil {
-				yield("", apiError("list keys", k.ns, err))
+		for key, err := range k.listed(ctx, prefix, "") {
+			if limit > 0 && n == limit || !yield(key.name, err) {
 				return
 			}
-			keys, slots := k.keysOf(page, prefix)
+			n++
+		}
+	}
+}
+
+// KeysPage returns one page of Keys, limit keys at most (1 at least). after is what
+// the page before had as next, and empty for the first. next is empty if there are no
+// more. Another after is an error of KindBadArgument.
+func (k *Bucket) KeysPage(ctx context.Context, prefix, after string, limit int) (keys []string, next string, err error) {
+	at, err := base64.RawURLEncoding.DecodeString(after)
+	if err != nil {
+		return nil, "", &wire.Error{Op: "list keys", Name: k.ns, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("no list of keys goes on after %q: send what the page before has as next", after)}
+	}
+	last := ""
+	for key, err := range k.listed(ctx, prefix, string(at)) {
+		if err != nil {
+			return nil, "", err
+		}
+		if len(keys) == limit {
+			return keys, base64.RawURLEncoding.EncodeToString([]byte(last)), nil
+		}
+		keys, last = append(keys, key.name), key.at
+	}
+	return keys, "", nil
+}
+
+// A listedKey is a key and where it stands in the list: the first of its subjects.
+type listedKey struct{ name, escaped, at string }
+
+// listed lists the keys that begin with prefix and stand after a subject.
+func (k *Bucket) listed(ctx context.Context, prefix, after string) iter.Seq2[listedKey, error] {
+	return func(yield func(listedKey, error) bool) {
+		for page, err := range k.subjectPages(ctx, k.filter(prefix)) {
+			if err != nil {
+				yield(listedKey{}, apiError("list keys", k.ns, err))
+				return
+			}
+			keys, slots := k.keysOf(page, prefix, after)
 			for part := range slices.Chunk(keys, keysAtOnce) {
 				part, err := k.present(ctx, part, slots)
 				if err != nil {
-					yield("", apiError("list keys", k.ns, err))
+					yield(listedKey{}, apiError("list keys", k.ns, err))
 					return
 				}
 				for _, key := range part {
-					if limit > 0 && n == limit || !yield(key, nil) {
+					if !yield(key, nil) {
 						return
 					}
-					n++
 				}
 			}
 		}
@@ -117,20 +154,23 @@ func (k *Bucket) subjectPage(ctx context.Context, filter string, offset int) (pa
 	return slices.Sorted(maps.Keys(answer.State.Subjects)), answer.Total, nil
 }
 
-// keysOf returns the keys that a page of subjects belongs to, escaped, once
-// each, and which of them have slots.
-func (k *Bucket) keysOf(page []string, prefix string) (keys []string, slots map[string]bool) {
+// keysOf returns the keys that a page of subjects belongs to, once each and if they
+// stand after a subject, and which of them have slots.
+func (k *Bucket) keysOf(page []string, prefix, after string) (keys []listedKey, slots map[string]bool) {
 	slots = make(map[string]bool)
 	seen := make(map[string]bool, len(page))
 	for _, subject := range page {
-		escaped, writer := kvlattice.SplitSlot(strings.TrimPrefix(subject, bucketSubject(k.ns, "")))
+		at := strings.TrimPrefix(subject, bucketSubject(k.ns, ""))
+		escaped, writer := kvlattice.SplitSlot(at)
 		if writer != "" {
 			slots[escaped] = true
 		}
-		key, err := kvlattice.UnescapeKey(escaped)
-		if err == nil && strings.HasPrefix(key, prefix) && !seen[escaped] {
-			seen[escaped] = true
-			keys = append(keys, escaped)
+		if seen[escaped] {
+			continue
+		}
+		seen[escaped] = true
+		if key, err := kvlattice.UnescapeKey(escaped); err == nil && strings.HasPrefix(key, prefix) && at > after {
+			keys = append(keys, listedKey{key, escaped, at})
 		}
 	}
 	return keys, slots
@@ -138,10 +178,10 @@ func (k *Bucket) keysOf(page []string, prefix string) (keys []string, slots map[
 
 // present returns the keys of those that weren't deleted. Where their values
 // are too large to be looked at together, it takes them as they are.
-func (k *Bucket) present(ctx context.Context, escaped []string, slots map[string]bool) ([]string, error) {
-	bases := make([]string, len(escaped))
-	for i, e := range escaped {
-		bases[i] = bucketSubject(k.ns, e)
+func (k *Bucket) present(ctx context.Context, keys []listedKey, slots map[string]bool) ([]listedKey, error) {
+	bases := make([]string, len(keys))
+	for i, key := range keys {
+		bases[i] = bucketSubject(k.ns, key.escaped)
 	}
 	msgs, err := k.b.lastMulti(ctx, k.stream, bases, 0)
 	if err != nil && !errors.Is(err, errTooMany) {
@@ -154,14 +194,5 @@ func (k *Bucket) present(ctx context.Context, escaped []string, slots map[string
 			deleted[strings.TrimPrefix(wire.First(h, jetstream.SubjectHeader), bucketSubject(k.ns, ""))] = true
 		}
 	}
-	var keys []string
-	for _, e := range escaped {
-		if deleted[e] && !slots[e] {
-			continue
-		}
-		if key, err := kvlattice.UnescapeKey(e); err == nil {
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
+	return slices.DeleteFunc(keys, func(key listedKey) bool { return deleted[key.escaped] && !slots[key.escaped] }), nil
 }

@@ -3,6 +3,8 @@ package broker
 import (
 	"slices"
 	"testing"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 func TestKeys(t *testing.T) {
@@ -59,5 +61,40 @@ func TestKeys(t *testing.T) {
 	}
 	if n != 3 {
 		t.Errorf("3 keys at most: got %d", n)
+	}
+}
+
+// A key that has only slots stands after one whose name goes on with '-', so that
+// the keys' own order would list it for ever, or never.
+func TestKeysInPages(t *testing.T) {
+	k := openBucket(t)
+	for _, key := range []string{"a-", "a-b", "b", "b.c", "b c"} {
+		k.base(t, key, "v", 0)
+	}
+	k.slot(t, "a", "w1", "v")
+	k.slot(t, "a", "w2", "v")
+	k.slot(t, "b", "w1", "v")
+	for limit := 1; limit <= 7; limit++ {
+		var got []string
+		for after, pages := "", 0; ; pages++ {
+			keys, next, err := k.KeysPage(t.Context(), "", after, limit)
+			if err != nil || len(keys) > limit || pages > 6 {
+				t.Fatalf("page %d of %d keys: %q, %v", pages, limit, keys, err)
+			}
+			if got = append(got, keys...); next == "" {
+				break
+			}
+			after = next
+		}
+		slices.Sort(got)
+		if want := []string{"a", "a-", "a-b", "b", "b c", "b.c"}; !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %q, want %q", limit, got, want)
+		}
+	}
+	if keys, next, err := k.KeysPage(t.Context(), "b", "", 2); err != nil || len(keys) != 2 || next == "" {
+		t.Errorf("with a prefix: %q, %q, %v", keys, next, err)
+	}
+	if _, _, err := k.KeysPage(t.Context(), "", "a b", 1); wire.KindOf(err) != wire.KindBadArgument {
+		t.Errorf("after what no page has returned: %v", err)
 	}
 }

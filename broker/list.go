@@ -25,6 +25,7 @@ type RunInfo struct {
 	Restarts int               `json:"restarts,omitempty"` // how often it began again
 	Nodes    []wire.NodeTiming `json:"nodes,omitempty"`    // of a DAG; one that runs now has taken no time yet
 	Error    string            `json:"error,omitempty"`
+	Err      *wire.Error       `json:"-"` // the same, whole
 
 	waits bool // for a timer or a signal: no call of it was found
 }
@@ -38,6 +39,9 @@ type RunFilter struct {
 	Name   string      // of the function or DAG; empty for any
 	Status wire.Status // empty for any
 	Limit  int         // default 50
+	// Before chooses runs that ended before those of an earlier page: what RunsPage
+	// returned as next. 0 begins with the runs that wait or run.
+	Before uint64
 }
 
 func (f RunFilter) matches(r *RunInfo) bool {
@@ -56,21 +60,38 @@ const (
 // in each group. It reads a bounded part of each pool's backlog and of the
 // results: in a long backlog, the runs that are next.
 func (b *Broker) Runs(ctx context.Context, filter RunFilter) ([]RunInfo, error) {
+	list, _, err := b.RunsPage(ctx, filter)
+	return list, err
+}
+
+// RunsPage is Runs, and says where the next page begins: next is the filter's Before
+// of the next page, 0 if this page is the last. Runs that wait or run are on the
+// first page only.
+func (b *Broker) RunsPage(ctx context.Context, filter RunFilter) (list []RunInfo, next uint64, err error) {
 	if filter.Limit <= 0 {
 		filter.Limit = 50
 	}
-	var list []RunInfo
-	if filter.Status == "" || filter.Status == wire.StatusPending || filter.Status == wire.StatusRunning {
-		live, err := b.liveRuns(ctx, filter)
-		if err != nil {
-			return nil, apiError("list runs", "", err)
+	ended := filter.Status != wire.StatusPending && filter.Status != wire.StatusRunning
+	if filter.Before == 0 && (!ended || filter.Status == "") {
+		if list, err = b.liveRuns(ctx, filter); err != nil {
+			return nil, 0, apiError("list runs", "", err)
 		}
-		list = live
 	}
-	if filter.Status == wire.StatusPending || filter.Status == wire.StatusRunning || len(list) >= filter.Limit {
-		return list, nil
+	if !ended {
+		return list, 0, nil
 	}
-	err := b.scanBack(ctx, bucketStream(BucketResults), bucketSubject(BucketResults, ">"), resultsScanned, func(msg *nats.Msg) bool {
+	end := filter.Before
+	if end == 0 {
+		_, last, err := b.bounds(ctx, bucketStream(BucketResults))
+		if err != nil {
+			return nil, 0, apiError("list runs", "", err)
+		}
+		end = last + 1
+	}
+	if len(list) >= filter.Limit {
+		return list, end, nil // those that have ended begin on the next page
+	}
+	next, err = b.scanBefore(ctx, bucketStream(BucketResults), bucketSubject(BucketResults, ">"), end, resultsScanned, func(msg *nats.Msg) bool {
 		if r, ok := resultOf(msg); ok {
 			if info := infoOf(&r); filter.matches(&info) {
 				list = append(list, info)
@@ -78,7 +99,7 @@ func (b *Broker) Runs(ctx context.Context, filter RunFilter) ([]RunInfo, error) 
 		}
 		return len(list) < filter.Limit
 	})
-	return list, apiError("list runs", "", err)
+	return list, next, apiError("list runs", "", err)
 }
 
 // RunState tells how one run stands. KindUnknown: there is no such run, its
@@ -146,7 +167,7 @@ func infoOf(r *wire.Result) RunInfo {
 		Took: r.Took, Worker: r.Worker, Attempts: r.Attempts, Restarts: r.Restarts, Nodes: r.Nodes,
 	}
 	if r.Err != nil {
-		info.Error = r.Err.Error()
+		info.Error, info.Err = r.Err.Error(), r.Err
 	}
 	return info
 }

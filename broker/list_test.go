@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,6 +51,40 @@ func TestRunsNewestFirst(t *testing.T) {
 	list, err = p.Runs(t.Context(), RunFilter{Status: wire.StatusPending})
 	if err != nil || len(list) != 0 {
 		t.Errorf("pending: got %+v, %v", list, err)
+	}
+}
+
+func TestRunsInPages(t *testing.T) {
+	p := newPlatform(t)
+	p.register("f")
+	p.publish(wire.Call{Run: "waits", Name: "f"})
+	want := []wire.RunID{"waits"}
+	for i := range 150 {
+		run := wire.RunID(fmt.Sprintf("run%03d", i))
+		p.finish(run, "f", wire.StatusOK)
+		want = slices.Insert(want, 1, run)
+	}
+	for _, limit := range []int{1, 50, 151, 500} {
+		var got []wire.RunID
+		for before, pages := uint64(0), 0; ; pages++ {
+			list, next, err := p.RunsPage(t.Context(), RunFilter{Limit: limit, Before: before})
+			if err != nil || len(list) > limit || pages > 151 {
+				t.Fatalf("page %d of %d runs: %d runs, %v", pages, limit, len(list), err)
+			}
+			for _, r := range list {
+				got = append(got, r.Run)
+			}
+			if before = next; next == 0 {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %d runs %v, want %d", limit, len(got), got[:min(3, len(got))], len(want))
+		}
+	}
+	list, next, err := p.RunsPage(t.Context(), RunFilter{Status: wire.StatusOK, Limit: 100, Before: 52})
+	if err != nil || len(list) != 51 || list[0].Run != "run050" || next != 0 {
+		t.Errorf("from the middle: %d runs, next %d, %v", len(list), next, err)
 	}
 }
 

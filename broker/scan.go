@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -100,28 +101,48 @@ func (b *Broker) scan(ctx context.Context, stream, filter string, from uint64, f
 }
 
 // scanBack hands matching messages to fn, newest first, until fn says that it is
-// enough, or for about most sequence numbers. Streams can only be read forwards,
-// so it reads windows, from the end, that double in length.
+// enough, or for about most sequence numbers.
 func (b *Broker) scanBack(ctx context.Context, stream, filter string, most uint64, fn func(*nats.Msg) (more bool)) error {
-	first, last, err := b.bounds(ctx, stream)
+	_, last, err := b.bounds(ctx, stream)
 	if err != nil {
 		return err
 	}
+	_, err = b.scanBefore(ctx, stream, filter, last+1, most, fn)
+	return err
+}
+
+// scanBefore is scanBack for the messages before the sequence end. It returns the
+// end of what it has not read, 0 if it has read all. Streams can only be read
+// forwards, so it reads windows, from the end, that double in length.
+func (b *Broker) scanBefore(ctx context.Context, stream, filter string, end, most uint64, fn func(*nats.Msg) (more bool)) (rest uint64, err error) {
+	first, _, err := b.bounds(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
 	first = max(first, 1) // an empty stream's is 0 or 1
-	for end, width := last+1, uint64(64); end > first && last+1-end < most; width *= 2 {
+	began := end
+	for width := uint64(64); end > first && began-end < most; width *= 2 {
 		start := max(first, end-min(end, width))
 		window, err := b.window(ctx, stream, filter, start, end)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		for i := range window {
-			if !fn(window[len(window)-1-i]) {
-				return nil
+		for _, msg := range slices.Backward(window) {
+			if !fn(msg) {
+				return restAfter(sequenceOf(msg), first), nil
 			}
 		}
 		end = start
 	}
-	return nil
+	return restAfter(end, first), nil
+}
+
+// restAfter is the end of what is left before a message; 0 if nothing is.
+func restAfter(seq, first uint64) uint64 {
+	if seq <= first {
+		return 0
+	}
+	return seq
 }
 
 // window reads the matching messages with start <= sequence < end.

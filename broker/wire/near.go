@@ -8,7 +8,8 @@ import (
 )
 
 // Near returns up to three of the known names that somebody who wrote name may
-// have meant instead, the likeliest first: a third of the letters may be wrong.
+// have meant instead, the likeliest first: a third of the letters may be wrong, or
+// the end be left out. None if name itself is known: it isn't what is wrong.
 func Near(name string, known iter.Seq[string]) []string {
 	type candidate struct {
 		name string
@@ -16,8 +17,16 @@ func Near(name string, known iter.Seq[string]) []string {
 	}
 	var near []candidate
 	most := max(1, (len(name)+2)/3)
+	low := strings.ToLower(name)
 	for k := range known {
-		if far := distance(strings.ToLower(name), strings.ToLower(k), most); far <= most && k != name {
+		if k == name {
+			return nil
+		}
+		far := distance(low, strings.ToLower(k), most)
+		if far > most && len(name) > 2 && strings.HasPrefix(strings.ToLower(k), low) {
+			far = most
+		}
+		if far <= most {
 			near = append(near, candidate{k, far})
 		}
 	}

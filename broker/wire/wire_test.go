@@ -175,7 +175,7 @@ func FuzzResolve(f *testing.F) {
 
 func TestNear(t *testing.T) {
 	known := slices.Values([]string{"square", "sum", "increment", "squares", "echo"})
-	for name, want := range map[string]string{"squaer": "square,squares", "Square": "square,squares", "sun": "sum", "incremnt": "increment", "nothinglikeit": "", "squares": "square"} {
+	for name, want := range map[string]string{"squaer": "square,squares", "Square": "square,squares", "sun": "sum", "incremnt": "increment", "nothinglikeit": "", "squares": "", "incr": "increment", "ec": ""} {
 		if got := strings.Join(Near(name, known), ","); got != want {
 			t.Errorf("Near(%q) = %s, want %s", name, got, want)
 		}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
@@ -42,13 +41,13 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) error {
 	result, err := s.client.Broker().Call(ctx, call)
 	switch {
 	case err != nil && r.Context().Err() == nil && ctx.Err() != nil:
-		return &runError{call.Run, &wire.Error{Op: "call", Name: call.Name, Kind: wire.KindTimeout, Msg: fmt.Sprintf("no result within %v: the run goes on", wait)}}
+		return &runError{run: call.Run, err: &wire.Error{Op: "call", Name: call.Name, Kind: wire.KindTimeout, Msg: fmt.Sprintf("no result within %v: the run goes on", wait)}}
 	case err != nil:
 		return err
 	case result.Err != nil:
-		return &runError{result.Run, result.Err}
+		return &runError{run: result.Run, err: result.Err, ended: true}
 	case result.Status != wire.StatusOK:
-		return &runError{result.Run, &wire.Error{Op: "call", Name: call.Name, Kind: wire.KindCancelled, Msg: "the run ended " + string(result.Status)}}
+		return &runError{run: result.Run, err: &wire.Error{Op: "call", Name: call.Name, Kind: wire.KindCancelled, Msg: "the run ended " + string(result.Status)}, ended: true}
 	}
 	w.Header().Set("Cb-Run", string(result.Run))
 	if result.Past != "" {
@@ -60,9 +59,6 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) error {
 // callOf reads a request for a call.
 func (s *Server) callOf(w http.ResponseWriter, r *http.Request) (wire.Call, error) {
 	q := r.URL.Query()
-	if err := only(q, "async", "wait", "level", "run"); err != nil {
-		return wire.Call{}, err
-	}
 	call := wire.Call{Name: r.PathValue("name"), Run: wire.RunID(q.Get("run")), Level: q.Get("level"), Past: r.Header.Get(wire.HeaderSession)}
 	if err := wire.CheckName("function", call.Name); err != nil {
 		return call, err
@@ -99,7 +95,7 @@ func (s *Server) value(w http.ResponseWriter, r *http.Request) (wire.Value, erro
 func (s *Server) read(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if large := new(http.MaxBytesError); errors.As(err, &large) {
-		return nil, fmt.Errorf("the body is over %d bytes, which is the most: %w", most, err)
+		return nil, &wire.Error{Op: "read request", Name: r.URL.Path, Kind: wire.KindTooLarge, Msg: fmt.Sprintf("the body is larger than %d bytes, which is the limit", most), Err: err}
 	}
 	if err != nil {
 		return nil, &wire.Error{Op: "read request", Kind: wire.KindBadArgument, Msg: err.Error(), Err: err}
@@ -128,32 +124,69 @@ func (s *Server) wait(r *http.Request, unless time.Duration) (time.Duration, err
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, &wire.Error{Op: "read request", Name: "wait", Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%q is no duration: it looks like 30s or 2m", text)}
+		return 0, parameterError("wait", text, errNoDuration)
 	}
 	if d > s.cfg.MaxWait {
-		return 0, &wire.Error{Op: "read request", Name: "wait", Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%v is the longest: wait again for what isn't there then", s.cfg.MaxWait)}
+		return 0, parameterError("wait", text, fmt.Errorf("%v is the longest: wait again for what isn't there then", s.cfg.MaxWait))
 	}
 	return d, nil
 }
 
+var errNoDuration = errors.New("it is a duration, such as 30s or 2m")
+
 // flag reads a parameter that is there or not, or says which: ?async, ?async=0.
 func flag(r *http.Request, name string) (bool, error) {
 	q := r.URL.Query()
-	if q.Get(name) == "" {
-		return q.Has(name), nil
+	if !q.Has(name) {
+		return false, nil
 	}
-	on, err := strconv.ParseBool(q.Get(name))
+	on, err := parseFlag(q.Get(name))
 	if err != nil {
-		return false, &wire.Error{Op: "read request", Name: name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%q is neither true nor false", q.Get(name))}
+		return false, parameterError(name, q.Get(name), err)
 	}
 	return on, nil
 }
 
+// parseFlag reads the value of a parameter that is there: none is true.
+func parseFlag(text string) (bool, error) {
+	if text == "" {
+		return true, nil
+	}
+	on, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, errors.New("it is neither true nor false")
+	}
+	return on, nil
+}
+
+// limit reads ?limit=, how many of a list are wanted.
+func limit(r *http.Request, unless, most int) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return unless, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > most {
+		return 0, parameterError("limit", text, fmt.Errorf("it is a number from 1 to %d", most))
+	}
+	return n, nil
+}
+
+func parameterError(name, value string, err error) error {
+	return &wire.Error{Op: "read parameter", Name: name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%v (%q)", err, value), Err: err}
+}
+
 // only refuses parameters that mean nothing: somebody relies on them.
-func only(q url.Values, names ...string) error {
+func only(q url.Values, names []string) error {
 	for name := range q {
-		if !slices.Contains(names, name) {
-			return &wire.Error{Op: "read request", Name: name, Kind: wire.KindBadArgument, Msg: "there is no such parameter; there are " + strings.Join(names, ", ")}
+		switch near := wire.Near(name, slices.Values(names)); {
+		case slices.Contains(names, name):
+		case len(names) == 0:
+			return &wire.Error{Op: "read parameter", Name: name, Kind: wire.KindBadArgument, Msg: "there is no such parameter, nor any other"}
+		case len(near) > 0:
+			return &wire.Error{Op: "read parameter", Name: name, Kind: wire.KindBadArgument, Msg: "there is no such parameter; did you mean " + strings.Join(near, " or ") + "?"}
+		default:
+			return &wire.Error{Op: "read parameter", Name: name, Kind: wire.KindBadArgument, Msg: "there is no such parameter; there are " + strings.Join(names, ", ")}
 		}
 	}
 	return nil
@@ -174,133 +207,3 @@ func writeValue(w http.ResponseWriter, v wire.Value) error {
 	_, err := w.Write(v.Body)
 	return ignoreGone(err)
 }
-
-// A run is a run as callers get it.
-type run struct {
-	Run      wire.RunID      `json:"run"`
-	Name     string          `json:"name"`
-	Status   wire.Status     `json:"status"`
-	Value    json.RawMessage `json:"value,omitempty"`
-	Base64   []byte          `json:"base64,omitempty"`
-	Type     string          `json:"type,omitempty"`
-	Error    *body           `json:"error,omitempty"`
-	Worker   string          `json:"worker,omitempty"`
-	Started  time.Time       `json:"started,omitzero"`
-	TookMS   float64         `json:"took_ms"`
-	Attempts int             `json:"attempts,omitempty"`
-	Nodes    []node          `json:"nodes,omitempty"`
-}
-
-// A node is a node's timing as callers get it.
-type node struct {
-	Node    string    `json:"node"`
-	Worker  string    `json:"worker,omitempty"`
-	Started time.Time `json:"started,omitzero"`
-	TookMS  float64   `json:"took_ms"`
-}
-
-// showRun tells how a run stands, and waits for its end if asked to.
-func (s *Server) showRun(w http.ResponseWriter, r *http.Request) error {
-	id := wire.RunID(r.PathValue("run"))
-	if err := wire.CheckRunID(id); err != nil {
-		return err
-	}
-	wait, err := s.wait(r, 0)
-	if err != nil {
-		return err
-	}
-	// A run that isn't there is not waited for, unless it ends at this very moment.
-	for _, wait := range []time.Duration{min(wait, time.Second), wait - time.Second} {
-		if wait <= 0 {
-			break
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), wait)
-		result, err := s.client.Broker().Await(ctx, id)
-		cancel()
-		if err == nil {
-			return writeRun(w, &result)
-		}
-		if _, err := s.client.Broker().RunState(r.Context(), id); err != nil {
-			return err
-		}
-	}
-	result, err := s.client.Result(r.Context(), id)
-	if err == nil {
-		return writeRun(w, &result)
-	}
-	if wire.KindOf(err) != wire.KindUnknown {
-		return err
-	}
-	info, err := s.client.Broker().RunState(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, run{
-		Run: id, Name: info.Name, Status: info.Status, Worker: info.Worker, Started: info.Started, Attempts: info.Attempts, Nodes: nodesOf(info.Nodes),
-	})
-}
-
-func writeRun(w http.ResponseWriter, r *cloudburst.Result) error {
-	shown := run{
-		Run: r.Run, Name: r.Name, Status: r.Status, Worker: r.Worker, Started: r.Started, TookMS: ms(r.Took), Attempts: r.Attempts, Nodes: nodesOf(r.Nodes),
-	}
-	if r.Past != "" {
-		w.Header().Set(wire.HeaderSession, r.Past)
-	}
-	switch v := r.Value; {
-	case r.Err != nil:
-		shown.Error = &body{Code: codes[r.Err.Kind].code, Message: r.Err.Error(), Hint: codes[r.Err.Kind].hint, Stack: r.Err.Stack}
-		if r.Err.Kind == wire.KindTimeout {
-			shown.Error.Hint = "the function took longer than it may: give it more time, when it is deployed" // it has ended
-		}
-	case r.Status != wire.StatusOK:
-	case v.IsJSON() && len(v.Body) == 0:
-		shown.Value = json.RawMessage("null")
-	case v.IsJSON() && json.Valid(v.Body):
-		shown.Value = v.Body
-	default:
-		shown.Base64, shown.Type = v.Body, v.Type
-	}
-	return writeJSON(w, http.StatusOK, shown)
-}
-
-func nodesOf(timings []wire.NodeTiming) []node {
-	var nodes []node
-	for _, t := range timings {
-		nodes = append(nodes, node{t.Node, t.Worker, t.Started, ms(t.Took)})
-	}
-	return nodes
-}
-
-func (s *Server) cancelRun(w http.ResponseWriter, r *http.Request) error {
-	id := wire.RunID(r.PathValue("run"))
-	if err := wire.CheckRunID(id); err != nil {
-		return err
-	}
-	if err := s.client.Cancel(r.Context(), id); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// signalRun sends a run a signal; no body is null.
-func (s *Server) signalRun(w http.ResponseWriter, r *http.Request) error {
-	id := wire.RunID(r.PathValue("run"))
-	if err := wire.CheckRunID(id); err != nil {
-		return err
-	}
-	value, err := s.value(w, r)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), waitFor)
-	defer cancel()
-	if err := s.client.Signal(ctx, id, r.PathValue("name"), value); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

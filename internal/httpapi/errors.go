@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"iter"
 	"net/http"
 	"strings"
 
@@ -22,11 +23,11 @@ type body struct {
 var codes = map[wire.Kind]struct{ code, hint string }{
 	wire.KindFunction:    {"function_failed", "the function's own error: look at its log, GET /v1/fn/NAME/logs"},
 	wire.KindPanic:       {"function_crashed", "the function's own error: look at the stack and its log, GET /v1/fn/NAME/logs"},
-	wire.KindTimeout:     {"timeout", "the run goes on: GET /v1/runs/RUN?wait=1m has its result"},
+	wire.KindTimeout:     {"timeout", "try again later; GET /readyz tells whether the platform can be reached"},
 	wire.KindCancelled:   {"cancelled", "somebody cancelled the run"},
 	wire.KindBadArgument: {"bad_argument", "correct the request; /v1/openapi.json describes it"},
 	wire.KindBadName:     {"bad_name", "correct the name; /v1/openapi.json describes it"},
-	wire.KindUnknown:     {"unknown", "GET /v1/fn and GET /v1/dags list what can be called"},
+	wire.KindUnknown:     {"unknown", "GET /v1/openapi.json lists what there is"},
 	wire.KindTooLarge:    {"too_large", "split it, or keep parts of it in state and pass references"},
 	wire.KindBusy:        {"busy", "try again later, with the same ?run= so that it runs once"},
 	wire.KindConflict:    {"conflict", "it exists otherwise: remove that first, or choose another name"},
@@ -37,55 +38,64 @@ var codes = map[wire.Kind]struct{ code, hint string }{
 	wire.KindInvalid:     {"invalid", "correct what was sent: the message names what is wrong with it"},
 }
 
-// runError is an error of a run.
+// A runError is an error of a run.
 type runError struct {
-	run wire.RunID
-	err error
+	run   wire.RunID
+	err   error
+	ended bool // the run's own: it has ended with it
 }
 
 func (e *runError) Error() string { return e.err.Error() }
 func (e *runError) Unwrap() error { return e.err }
 
-// fail answers with an error.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+// failure is what is told of an error: of the run itself if ended.
+func failure(e *wire.Error, ended bool) body {
+	answer := body{Code: "internal", Message: e.Error(), Stack: e.Stack}
+	if c, ok := codes[e.Kind]; ok {
+		answer.Code, answer.Hint = c.code, c.hint
+	}
+	if e.Kind == wire.KindTimeout && ended {
+		answer.Code = "function_timeout"
+		answer.Hint = "the run has ended: the function took longer than it may, at its last attempt; deploy it with a longer timeout"
+	}
+	return answer
+}
+
+// fail answers with an error; of says what the name in the address is a name of.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, of names, err error) {
 	if no, ok := errors.AsType[*forbidden](err); ok {
 		writeError(w, http.StatusForbidden, body{Code: "forbidden", Message: no.msg, Hint: "programs other than browsers aren't asked for an origin"})
-		return
-	}
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		writeError(w, http.StatusRequestEntityTooLarge, body{Code: "too_large", Message: err.Error(), Hint: codes[wire.KindTooLarge].hint})
 		return
 	}
 	e, known := errors.AsType[*wire.Error](err)
 	switch {
 	case known:
 	case errors.Is(err, context.DeadlineExceeded):
-		e = &wire.Error{Kind: wire.KindTimeout, Msg: "no answer in time"}
+		e = &wire.Error{Op: "serve", Name: r.Method + " " + r.URL.Path, Kind: wire.KindTimeout, Msg: "the platform gave no answer in time"}
 	case r.Context().Err() != nil:
 		return // the caller has gone
 	default:
-		e = &wire.Error{Kind: wire.KindUnavailable, Msg: err.Error()}
+		e = &wire.Error{Op: "serve", Name: r.Method + " " + r.URL.Path, Kind: wire.KindUnavailable, Msg: err.Error()}
 	}
-	answer := body{Code: "internal", Message: err.Error(), Hint: "", Stack: e.Stack}
-	if c, ok := codes[e.Kind]; ok {
-		answer.Code, answer.Hint = c.code, c.hint
+	var run runError
+	if at, ok := errors.AsType[*runError](err); ok {
+		run = *at
 	}
-	if e.Kind == wire.KindUnknown && strings.HasPrefix(r.URL.Path, "/v1/kv/") {
-		answer.Hint = "PUT it first"
-	}
-	if of := new(runError); errors.As(err, &of) {
-		answer.Run = of.run
-		answer.Hint = strings.ReplaceAll(answer.Hint, "/RUN", "/"+string(of.run))
-	}
-	if e.Kind == wire.KindUnknown && e.Name != "" {
-		if near := s.near(r.Context(), e.Name); len(near) > 0 {
-			answer.Hint = "did you mean " + strings.Join(near, " or ") + "? " + answer.Hint
-		}
+	answer := failure(e, run.ended)
+	answer.Run = run.run
+	status := e.Kind.Code()
+	switch {
+	case e.Kind == wire.KindTimeout && run.ended:
+		status = http.StatusInternalServerError // it failed, and there is nothing to wait for
+	case e.Kind == wire.KindTimeout && run.run != "":
+		answer.Hint = "the run goes on: GET /v1/runs/" + string(run.run) + "?wait=1m has its result"
+	case e.Kind == wire.KindUnknown && !run.ended:
+		answer.Hint = s.unknownHint(r, of, e.Name)
 	}
 	if e.Kind == wire.KindBusy || e.Kind == wire.KindUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeError(w, e.Kind.Code(), answer)
+	writeError(w, status, answer)
 }
 
 func writeError(w http.ResponseWriter, status int, e body) {
@@ -95,26 +105,70 @@ func writeError(w http.ResponseWriter, status int, e body) {
 	}{e})
 }
 
-// near returns names that somebody may have meant.
-func (s *Server) near(ctx context.Context, name string) []string {
-	fns, err := s.client.Functions(ctx)
-	if err != nil {
-		return nil
+// names are what a name in an address is a name of.
+type names int
+
+const (
+	anything names = iota
+	callables
+	functions
+	dags
+	runs
+	keys
+)
+
+// unknownHint says where to look for what isn't known: among names of its own kind.
+func (s *Server) unknownHint(r *http.Request, of names, unknown string) string {
+	asked, where := r.PathValue("name"), ""
+	switch of {
+	case callables:
+		where = "GET /v1/fn and GET /v1/dags list what can be called"
+	case functions:
+		where = "GET /v1/fn lists the functions"
+	case dags:
+		where = "GET /v1/dags lists the DAGs"
+	case runs:
+		return "GET /v1/runs lists the runs that are kept"
+	case keys:
+		asked = r.PathValue("ns")
+		if where = "GET /v1/kv lists the namespaces; the first PUT makes one"; unknown != asked {
+			return "PUT it first; GET /v1/kv/" + asked + " lists the keys"
+		}
+	case anything:
+		return codes[wire.KindUnknown].hint
 	}
-	dags, err := s.client.Broker().DAGs(ctx)
-	if err != nil {
-		return nil
+	if unknown != asked { // something else isn't there
+		return where
 	}
-	return wire.Near(name, func(yield func(string) bool) {
-		for _, f := range fns {
-			if !yield(f.Name) {
+	if near := wire.Near(asked, s.known(r.Context(), of)); len(near) > 0 {
+		where = "did you mean " + strings.Join(near, " or ") + "? " + where
+	}
+	return where
+}
+
+// known yields the names of a kind; none if they can't be read.
+func (s *Server) known(ctx context.Context, of names) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var all []string
+		if of == callables || of == functions {
+			fns, _ := s.client.Functions(ctx) // a hint is no reason to fail
+			for _, f := range fns {
+				all = append(all, f.Name)
+			}
+		}
+		if of == callables || of == dags {
+			recs, _ := s.client.Broker().DAGs(ctx)
+			for _, d := range recs {
+				all = append(all, d.Name)
+			}
+		}
+		if of == keys {
+			all, _ = s.client.Broker().Namespaces(ctx)
+		}
+		for _, name := range all {
+			if !yield(name) {
 				return
 			}
 		}
-		for _, d := range dags {
-			if !yield(d.Name) {
-				return
-			}
-		}
-	})
+	}
 }

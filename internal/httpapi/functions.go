@@ -3,9 +3,11 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -89,39 +91,51 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusCreated, functionOf(f))
 }
 
-// deployment reads what the query says of a version. A parameter that isn't known
-// is an error: it would be a limit that nobody keeps.
+// deployReaders read the parameters of a deployment.
+var deployReaders = map[string]func(*cloudburst.Deployment, string) error{
+	"runtime": func(d *cloudburst.Deployment, v string) error { d.Runtime = v; return nil },
+	"entry":   func(d *cloudburst.Deployment, v string) error { d.Entry = v; return nil },
+	"pool":    func(d *cloudburst.Deployment, v string) error { d.Pool = v; return nil },
+	"level":   func(d *cloudburst.Deployment, v string) error { d.Level = v; return nil },
+	"about":   func(d *cloudburst.Deployment, v string) error { d.About = v; return nil },
+	"check":   func(d *cloudburst.Deployment, v string) error { d.Check = v; return nil },
+	"want":    func(d *cloudburst.Deployment, v string) error { d.Want = v; return nil },
+	"timeout": func(d *cloudburst.Deployment, v string) error { return readDuration(&d.Timeout, v) },
+	"backoff": func(d *cloudburst.Deployment, v string) error { return readDuration(&d.Backoff, v) },
+
+	"attempts":      func(d *cloudburst.Deployment, v string) error { return readNumber(&d.Attempts, v) },
+	"concurrency":   func(d *cloudburst.Deployment, v string) error { return readNumber(&d.Concurrency, v) },
+	"memory":        func(d *cloudburst.Deployment, v string) (err error) { d.Memory, err = wire.ParseSize(v); return err },
+	"transactional": func(d *cloudburst.Deployment, v string) (err error) { d.Transactional, err = parseFlag(v); return err },
+}
+
+func deployParameters() []string { return slices.Sorted(maps.Keys(deployReaders)) }
+
+func readDuration(into *time.Duration, text string) error {
+	var err error
+	if *into, err = time.ParseDuration(text); err != nil {
+		return errNoDuration
+	}
+	return nil
+}
+
+func readNumber(into *int, text string) error {
+	var err error
+	if *into, err = strconv.Atoi(text); err != nil {
+		return errors.New("it is a whole number")
+	}
+	return nil
+}
+
+// deployment reads what the query says of a version.
 func deployment(name string, q url.Values) (cloudburst.Deployment, error) {
 	d := cloudburst.Deployment{Name: name}
-	number := func(into *int) func(string) error {
-		return func(text string) (err error) {
-			*into, err = strconv.Atoi(text)
-			return err
+	for _, key := range deployParameters() {
+		if !q.Has(key) {
+			continue
 		}
-	}
-	duration := func(into *time.Duration) func(string) error {
-		return func(text string) (err error) {
-			*into, err = time.ParseDuration(text)
-			return err
-		}
-	}
-	text := func(into *string) func(string) error {
-		return func(text string) error { *into = text; return nil }
-	}
-	known := map[string]func(string) error{
-		"runtime": text(&d.Runtime), "entry": text(&d.Entry), "pool": text(&d.Pool), "level": text(&d.Level), "about": text(&d.About),
-		"check": text(&d.Check), "want": text(&d.Want), "timeout": duration(&d.Timeout), "backoff": duration(&d.Backoff),
-		"attempts": number(&d.Attempts), "concurrency": number(&d.Concurrency),
-		"memory":        func(text string) (err error) { d.Memory, err = wire.ParseSize(text); return err },
-		"transactional": func(text string) (err error) { d.Transactional, err = strconv.ParseBool(text); return err },
-	}
-	for key := range q {
-		read, ok := known[key]
-		if !ok {
-			return d, &wire.Error{Op: "deploy", Name: key, Kind: wire.KindBadArgument, Msg: "there is no such parameter"}
-		}
-		if err := read(q.Get(key)); err != nil {
-			return d, &wire.Error{Op: "deploy", Name: key, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("it can't be %q: %v", q.Get(key), err), Err: err}
+		if err := deployReaders[key](&d, q.Get(key)); err != nil {
+			return d, parameterError(key, q.Get(key), err)
 		}
 	}
 	return d, nil
@@ -140,7 +154,7 @@ func (s *Server) rollBack(w http.ResponseWriter, r *http.Request) error {
 	if text := r.URL.Query().Get("to"); text != "" {
 		var err error
 		if to, err = strconv.Atoi(text); err != nil || to < 1 {
-			return &wire.Error{Op: "roll back", Name: "to", Kind: wire.KindBadArgument, Msg: "a version is a number from 1 on"}
+			return parameterError("to", text, errors.New("a version is a number from 1 on"))
 		}
 	}
 	f, err := s.client.Rollback(r.Context(), r.PathValue("name"), to)
@@ -154,16 +168,13 @@ func (s *Server) rollBack(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	filter := cloudburst.LogFilter{Function: r.PathValue("name"), Run: wire.RunID(q.Get("run")), Last: 100}
-	if err := only(q, "run", "last", "follow"); err != nil {
-		return err
-	}
 	var err error
 	if filter.Follow, err = flag(r, "follow"); err != nil {
 		return err
 	}
 	if text := q.Get("last"); text != "" {
 		if filter.Last, err = strconv.Atoi(text); err != nil || filter.Last < 0 {
-			return &wire.Error{Op: "read logs", Name: "last", Kind: wire.KindBadArgument, Msg: "a number of lines; 0 is all"}
+			return parameterError("last", text, errors.New("it is a number of lines; 0 is all"))
 		}
 	}
 	if _, err := s.client.Function(r.Context(), filter.Function); err != nil {

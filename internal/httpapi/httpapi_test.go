@@ -52,6 +52,10 @@ func newGateway(t *testing.T, cfg Config) *gateway {
 	cloudburst.Handle(w, "bad", func(context.Context, *cloudburst.Session, struct{}) (int, error) {
 		return 0, errors.New("it went wrong")
 	}, cloudburst.Attempts(1))
+	cloudburst.Handle(w, "late", func(ctx context.Context, _ *cloudburst.Session, _ struct{}) (int, error) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}, cloudburst.Attempts(1), cloudburst.Timeout(20*time.Millisecond))
 	gate := make(chan struct{})
 	cloudburst.Handle(w, "slow", func(ctx context.Context, _ *cloudburst.Session, _ struct{}) (int, error) {
 		select {
@@ -92,6 +96,9 @@ func (g *gateway) do(method, target, body string, header ...string) *httptest.Re
 	g.t.Helper()
 	req := httptest.NewRequestWithContext(g.t.Context(), method, "http://127.0.0.1"+target, strings.NewReader(body))
 	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
 		req.Header.Set(header[i], header[i+1])
 	}
 	rec := httptest.NewRecorder()
@@ -103,6 +110,7 @@ func (g *gateway) do(method, target, body string, header ...string) *httptest.Re
 func (g *gateway) hold(req *http.Request, rec *httptest.ResponseRecorder) {
 	g.t.Helper()
 	flat := req.Clone(req.Context()) // OpenAPI has no parameter that holds slashes
+	flat.Host = "127.0.0.1"
 	for prefix, parts := range map[string]int{"/v1/runs/": 1, "/v1/kv/": 2} {
 		if rest, ok := strings.CutPrefix(req.URL.Path, prefix); ok {
 			rest, signal, _ := strings.Cut(rest, "/signals/")
@@ -171,7 +179,7 @@ func TestCalls(t *testing.T) {
 	g.want(g.do("POST", "/v1/fn/square?async=maybe", "5"), 400, "maybe")
 	g.want(g.do("POST", "/v1/fn/bad", ""), 500, `"function_failed"`, "it went wrong", `"run"`)
 	g.want(g.do("POST", "/v1/fn/bytes", strings.Repeat(" ", 1<<20+1)), 413, `"too_large"`, "1048576")
-	g.want(g.do("POST", "/v1/fn/slow?wait=50ms&run=slow-1", ""), 504, `"timeout"`, "/v1/runs/slow-1")
+	g.want(g.do("POST", "/v1/fn/slow?wait=50ms&run=slow-1", ""), 504, `"timeout"`, "the run goes on: GET /v1/runs/slow-1")
 	g.want(g.do("GET", "/v1/runs/slow-1", ""), 200, `"running"`)
 	g.want(g.do("DELETE", "/v1/runs/slow-1", ""), 204)
 	g.want(g.do("GET", "/v1/runs/slow-1?wait=20s", ""), 200, `"cancelled"`)
@@ -266,6 +274,8 @@ func TestFunctions(t *testing.T) {
 	g.want(g.do("GET", "/v1/fn/nobody", ""), 404)
 	g.want(g.do("PUT", "/v1/fn/f?memory=lots", "x"), 400, "lots")
 	g.want(g.do("PUT", "/v1/fn/f?limit=1", "x"), 400, "no such parameter")
+	g.want(g.do("PUT", "/v1/fn/f?timeout=soon", "x"), 400, "it is a duration", "soon")
+	g.want(g.do("PUT", "/v1/fn/f?attempts=two", "x"), 400, "it is a whole number", "two")
 	g.want(g.do("PUT", "/v1/fn/f", ""), 400, "empty")
 	g.want(g.do("PUT", "/v1/fn/f", "def handler(cloudburst): pass"), 503, `"unavailable"`, "worker run")
 	g.want(g.do("POST", "/v1/fn/square/rollback", ""), 404)

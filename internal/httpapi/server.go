@@ -73,8 +73,8 @@ func New(client *cloudburst.Client, cfg Config) *Server {
 		cfg.MaxConcurrent = 1024
 	}
 	s := &Server{client: client, cfg: cfg, mux: http.NewServeMux(), slots: make(chan struct{}, cfg.MaxConcurrent), origin: http.NewCrossOriginProtection()}
-	for pattern, handle := range s.routes() {
-		s.mux.HandleFunc(pattern, s.handler(handle))
+	for pattern, rt := range s.routes() {
+		s.mux.HandleFunc(pattern, s.handler(rt))
 	}
 	return s
 }
@@ -82,40 +82,55 @@ func New(client *cloudburst.Client, cfg Config) *Server {
 // A handler answers a request, or returns what went wrong.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-func (s *Server) routes() map[string]handler {
-	return map[string]handler{
-		"POST /v1/fn/{name}":                 s.call,
-		"GET /v1/fn":                         s.listFunctions,
-		"GET /v1/fn/{name}":                  s.showFunction,
-		"PUT /v1/fn/{name}":                  s.deploy,
-		"DELETE /v1/fn/{name}":               s.removeFunction,
-		"POST /v1/fn/{name}/rollback":        s.rollBack,
-		"GET /v1/fn/{name}/logs":             s.logs,
-		"GET /v1/runs/{run...}":              s.showRun,
-		"DELETE /v1/runs/{run...}":           s.cancelRun,
-		"POST /v1/runs/{run}/signals/{name}": s.signalRun,
-		"GET /v1/dags":                       s.listDAGs,
-		"GET /v1/dags/{name}":                s.showDAG,
-		"PUT /v1/dags/{name}":                s.applyDAG,
-		"POST /v1/dags/{name}":               s.call,
-		"DELETE /v1/dags/{name}":             s.removeDAG,
-		"GET /v1/kv/{ns}/{key...}":           s.getKey,
-		"PUT /v1/kv/{ns}/{key...}":           s.putKey,
-		"DELETE /v1/kv/{ns}/{key...}":        s.deleteKey,
-		"GET /healthz":                       s.healthy,
-		"GET /readyz":                        s.ready,
-		"GET /v1/openapi.json":               describe,
+// A route is what is done for requests of one pattern.
+type route struct {
+	handle handler
+	// of is what the name in the address is a name of; what isn't known is looked
+	// for among these.
+	of names
+	// query are the parameters that it takes: another one is an error, since somebody
+	// would rely on it.
+	query []string
+}
+
+func (s *Server) routes() map[string]route {
+	calling := []string{"async", "wait", "level", "run"}
+	return map[string]route{
+		"POST /v1/fn/{name}":                 {s.call, callables, calling},
+		"GET /v1/fn":                         {s.listFunctions, 0, nil},
+		"GET /v1/fn/{name}":                  {s.showFunction, functions, nil},
+		"PUT /v1/fn/{name}":                  {s.deploy, 0, deployParameters()},
+		"DELETE /v1/fn/{name}":               {s.removeFunction, functions, nil},
+		"POST /v1/fn/{name}/rollback":        {s.rollBack, functions, []string{"to"}},
+		"GET /v1/fn/{name}/logs":             {s.logs, functions, []string{"run", "last", "follow"}},
+		"GET /v1/runs":                       {s.listRuns, 0, []string{"name", "status", "limit", "after"}},
+		"GET /v1/runs/{run...}":              {s.showRun, runs, []string{"wait"}},
+		"DELETE /v1/runs/{run...}":           {s.cancelRun, runs, nil},
+		"POST /v1/runs/{run}/signals/{name}": {s.signalRun, runs, nil},
+		"GET /v1/dags":                       {s.listDAGs, 0, nil},
+		"GET /v1/dags/{name}":                {s.showDAG, dags, nil},
+		"PUT /v1/dags/{name}":                {s.applyDAG, 0, nil},
+		"POST /v1/dags/{name}":               {s.call, callables, calling},
+		"DELETE /v1/dags/{name}":             {s.removeDAG, dags, nil},
+		"GET /v1/kv":                         {s.listNamespaces, 0, nil},
+		"GET /v1/kv/{ns}":                    {s.listKeys, keys, []string{"prefix", "limit", "after"}},
+		"GET /v1/kv/{ns}/{key...}":           {s.getKey, keys, nil},
+		"PUT /v1/kv/{ns}/{key...}":           {s.putKey, keys, nil},
+		"DELETE /v1/kv/{ns}/{key...}":        {s.deleteKey, keys, nil},
+		"GET /healthz":                       {s.healthy, 0, nil},
+		"GET /readyz":                        {s.ready, 0, nil},
+		"GET /v1/openapi.json":               {describe, 0, nil},
 	}
 }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.admit(r); err != nil {
-		s.fail(w, r, err)
+		s.fail(w, r, 0, err)
 		return
 	}
 	if at := r.URL.EscapedPath(); strings.HasPrefix(at, "/v1/") && path.Clean(at) != at {
-		s.fail(w, r, &wire.Error{Op: "read request", Name: at, Kind: wire.KindBadName, Msg: "slashes and dots that are part of a key are written as %2F and %2E"})
+		s.fail(w, r, 0, &wire.Error{Op: "read request", Name: at, Kind: wire.KindBadName, Msg: "no empty part, '.' or '..' is allowed, nor a slash at the end; slashes and dots that are part of a key are written as %2F and %2E"})
 		return
 	}
 	if !strings.HasPrefix(r.URL.Path, "/v1/") { // whether it is well is asked when it is busy, too
@@ -127,13 +142,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.slots }()
 		s.route(w, r)
 	default:
-		s.fail(w, r, &wire.Error{Op: "serve", Kind: wire.KindBusy, Msg: fmt.Sprintf("%d requests are being served, which is the most", s.cfg.MaxConcurrent)})
+		s.fail(w, r, 0, &wire.Error{Op: "serve", Kind: wire.KindBusy, Msg: fmt.Sprintf("%d requests are being served, which is the most", s.cfg.MaxConcurrent)})
 	}
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
-	if _, pattern := s.mux.Handler(r); pattern == "" {
+	_, pattern := s.mux.Handler(r)
+	if pattern == "" {
 		s.noRoute(w, r)
+		return
+	}
+	if strings.Count(pattern, "/") > strings.Count(r.URL.EscapedPath(), "/") { // the multiplexer would redirect to nothing
+		s.fail(w, r, 0, &wire.Error{Op: "read request", Name: r.URL.Path, Kind: wire.KindBadName, Msg: "a part is missing: it is " + strings.ReplaceAll(pattern, "...}", "}")})
 		return
 	}
 	s.mux.ServeHTTP(w, r)
@@ -181,8 +201,8 @@ func localName(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// handler answers with the error that handle returns; a panic is one too.
-func (s *Server) handler(handle handler) http.HandlerFunc {
+// handler answers with the error that a route returns; a panic is one too.
+func (s *Server) handler(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -195,8 +215,12 @@ func (s *Server) handler(handle handler) http.HandlerFunc {
 				writeError(w, http.StatusInternalServerError, body{Code: "internal", Message: "the gateway failed", Hint: "this is a defect: the server's log has more"})
 			}
 		}()
-		if err := handle(w, r); err != nil {
-			s.fail(w, r, err)
+		err := only(r.URL.Query(), rt.query)
+		if err == nil {
+			err = rt.handle(w, r)
+		}
+		if err != nil {
+			s.fail(w, r, rt.of, err)
 		}
 	}
 }

@@ -54,19 +54,68 @@ func (s *Server) existing(r *http.Request) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
+	return p, s.namespace(r)
+}
+
+// namespace returns an error unless there is the namespace that a request names.
+func (s *Server) namespace(r *http.Request) error {
 	ns := r.PathValue("ns")
+	if err := wire.CheckName("namespace", ns); err != nil {
+		return err
+	}
 	if _, known := s.namespaces.Load(ns); known {
-		return p, nil
+		return nil
 	}
 	all, err := s.client.Broker().Namespaces(r.Context())
 	if err != nil {
-		return place{}, err
+		return err
 	}
 	if !slices.Contains(all, ns) {
-		return place{}, &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no namespace %q; the first PUT makes one", ns)}
+		return &wire.Error{Op: "open namespace", Name: ns, Kind: wire.KindUnknown, Msg: "there is no such namespace"}
 	}
 	s.namespaces.Store(ns, true)
-	return p, nil
+	return nil
+}
+
+func (s *Server) listNamespaces(w http.ResponseWriter, r *http.Request) error {
+	all, err := s.client.Broker().Namespaces(r.Context())
+	if err != nil {
+		return err
+	}
+	if all == nil {
+		all = []string{}
+	}
+	return writeJSON(w, http.StatusOK, map[string][]string{"namespaces": all})
+}
+
+const (
+	keysAtOnce = 1000   // one page of a list, unless the request says
+	keysAtMost = 10_000 // one page of a list
+)
+
+func (s *Server) listKeys(w http.ResponseWriter, r *http.Request) error {
+	n, err := limit(r, keysAtOnce, keysAtMost)
+	if err != nil {
+		return err
+	}
+	if err := s.namespace(r); err != nil {
+		return err
+	}
+	bucket, err := s.client.Broker().OpenBucket(r.Context(), r.PathValue("ns"))
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	page := struct {
+		Keys []string `json:"keys"`
+		Next string   `json:"next,omitempty"`
+	}{Keys: []string{}}
+	keys, next, err := bucket.KeysPage(r.Context(), q.Get("prefix"), q.Get("after"), n)
+	if err != nil {
+		return err
+	}
+	page.Keys, page.Next = append(page.Keys, keys...), next
+	return writeJSON(w, http.StatusOK, page)
 }
 
 func (s *Server) getKey(w http.ResponseWriter, r *http.Request) error {

@@ -21,6 +21,7 @@ from .errors import (
     Crashed,
     Error,
     FunctionFailed,
+    FunctionTimeout,
     Invalid,
     Permanent,
     Timeout,
@@ -33,8 +34,8 @@ from .values import Ref, ref
 
 __version__ = "0.1.0"
 __all__ = [
-    "BadArgument", "BadName", "Busy", "Callable", "Cancelled", "Client", "Conflict", "Crashed", "Error", "FunctionFailed", "Future",
-    "Invalid", "Permanent", "Ref", "Timeout", "TooLarge", "Unavailable", "Unknown", "connect", "ref",
+    "BadArgument", "BadName", "Busy", "Callable", "Cancelled", "Client", "Conflict", "Crashed", "Error", "FunctionFailed", "FunctionTimeout",
+    "Future", "Invalid", "Permanent", "Ref", "Timeout", "TooLarge", "Unavailable", "Unknown", "connect", "ref",
 ]  # fmt: skip
 
 for _name in __all__:

@@ -66,6 +66,8 @@ class Client:
             headers, data = self._request(
                 "POST", _fn(name), query={"wait": f"{wait:.3f}s", "run": run, "level": level}, body=body, kind=kind, wait=wait, run=run
             )
+        except errors.FunctionTimeout:
+            raise
         except errors.Timeout as e:
             left = None if until is None else until - time.monotonic()
             if e.status is not None and (left is None or left > 0) and Future(self, run).status() in ("pending", "running"):

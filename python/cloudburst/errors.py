@@ -49,10 +49,16 @@ class Crashed(FunctionFailed):
 
 
 class Timeout(Error, TimeoutError):
-    """The time ran out, the function's or the caller's. After a caller's time-out the run
-    goes on, and Client.future(run) has its result."""
+    """The caller's time ran out. The run goes on, and Client.future(run) has its result. Of
+    the function's own time there is FunctionTimeout."""
 
     code = "timeout"
+
+
+class FunctionTimeout(Timeout, FunctionFailed):
+    """The function took longer than it may, at its last attempt. The run has ended."""
+
+    code = "function_timeout"
 
 
 class Cancelled(Error):
@@ -120,7 +126,7 @@ class NoSource(Exception):
 
 _kinds = {
     kind.code: kind
-    for kind in (FunctionFailed, Crashed, Timeout, Cancelled, BadArgument, BadName, Unknown, TooLarge, Busy, Conflict, Unavailable, Invalid)
+    for kind in (FunctionFailed, Crashed, Timeout, FunctionTimeout, Cancelled, BadArgument, BadName, Unknown, TooLarge, Busy, Conflict, Unavailable, Invalid)
 }
 _kinds["function_crashed"] = Crashed
 

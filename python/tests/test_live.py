@@ -33,6 +33,12 @@ def shifted(x):
     return x + OFFSET
 
 
+def shifted_late(_, seconds):
+    import time
+
+    time.sleep(seconds)
+
+
 @unittest.skipUnless(URL, "CLOUDBURST_URL names no server: cloudburst server --http 127.0.0.1:8080")
 class Live(unittest.TestCase):
     @classmethod
@@ -151,6 +157,12 @@ class Live(unittest.TestCase):
             slow.call(1, timeout=0.1)
         self.assertEqual(self.cloud.future(caught.exception.run).get(), 1)
         self.assertEqual((future.get(), future.status()), (1, "ok"))
+        late = self.register(shifted_late, "late", attempts=1, timeout=0.3)
+        for call in (lambda: late.call(30), lambda: late(30).get()):
+            with self.assertRaises(cloudburst.FunctionTimeout) as caught:
+                call()
+            self.assertEqual(caught.exception.code, "function_timeout")
+            self.assertEqual(self.cloud.future(caught.exception.run).status(), "failed")
         future = slow(30)
         self.assertTrue(fake.eventually(lambda: future.status() == "running"), future.status())
         future.cancel()

@@ -140,6 +140,9 @@ class Errors(unittest.TestCase):
         self.assertIsInstance(e, cloudburst.FunctionFailed)
         self.assertEqual(str(e), "it failed (run r1)\n  hint: look\n  on the worker:\n    Traceback\n      x")
         self.assertIsInstance(errors.of({"code": "timeout"}), TimeoutError)
+        self.assertNotIsInstance(errors.of({"code": "timeout"}), cloudburst.FunctionFailed)
+        for kind in cloudburst.FunctionFailed, cloudburst.Timeout, TimeoutError:
+            self.assertIsInstance(errors.of({"code": "function_timeout"}), kind)
         self.assertIsInstance(errors.of({"code": "unavailable", "message": "m"}), ConnectionError)
         self.assertEqual(errors.of({"code": "new", "message": "m"}).code, "new")
 
