@@ -1,15 +1,11 @@
 package cloudburst
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -96,12 +92,6 @@ func (d *Deployment) function() (wire.Function, error) {
 	if f.Pool == "" {
 		f.Pool = DeployedPool
 	}
-	if f.Runtime == "" {
-		f.Runtime = Python
-		if bytes.HasPrefix(d.Image, []byte("\x00asm")) {
-			f.Runtime = Wasm
-		}
-	}
 	bad := func(format string, args ...any) (wire.Function, error) {
 		return f, &wire.Error{Op: "deploy", Name: d.Name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf(format, args...)}
 	}
@@ -121,7 +111,25 @@ func (d *Deployment) function() (wire.Function, error) {
 	case d.Want != "" && d.Check == "":
 		return bad("it says what the check wants, and no argument to check with")
 	}
+	if err := d.inspect(&f); err != nil {
+		return f, err
+	}
 	return f, consistency.Check(d.Level)
+}
+
+// inspect names the runtime that the image is for, and refuses an image of no runtime.
+func (d *Deployment) inspect(f *wire.Function) error {
+	is, err := deployments.Inspect(d.Image)
+	if err != nil {
+		return fmt.Errorf("deploy %q: %w", d.Name, err)
+	}
+	if f.Runtime == "" {
+		f.Runtime = is
+	}
+	if f.Runtime != is && (f.Runtime == Python || f.Runtime == Wasm) {
+		return &wire.Error{Op: "deploy", Name: d.Name, Kind: wire.KindInvalid, Msg: fmt.Sprintf("the image is of the runtime %s, and %s is asked for: leave the runtime out", is, f.Runtime)}
+	}
+	return nil
 }
 
 // Rollback has an earlier version of a function take all new calls: the given
@@ -170,35 +178,11 @@ func (c *Client) Logs(ctx context.Context, filter LogFilter, each func(LogLine) 
 }
 
 // ReadImage makes an image of a file, or of a directory of Python files: those
-// below it that aren't hidden, in an archive that is the same whenever they are.
-func ReadImage(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, &wire.Error{Op: "read image", Name: path, Kind: wire.KindBadArgument, Msg: err.Error(), Err: err}
-	}
-	if !info.IsDir() {
-		return os.ReadFile(path)
-	}
-	var names []string
-	err = fs.WalkDir(os.DirFS(path), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "__pycache__"):
-			return fs.SkipDir
-		case d.Type().IsRegular() && !strings.HasPrefix(d.Name(), "."):
-			names = append(names, name) // in lexical order
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read image: %w", err)
-	}
-	if len(names) == 0 {
-		return nil, &wire.Error{Op: "read image", Name: path, Kind: wire.KindBadArgument, Msg: "the directory holds no files"}
-	}
-	return deployments.Pack(names, func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(path, filepath.FromSlash(name))) })
-}
+// below it that aren't hidden, in an archive that is the same whenever they are. A
+// file keeps whether it may be executed. A symbolic link is what it leads to, if
+// that is within the directory; else it is an error, and so is a file that isn't
+// what its name says.
+func ReadImage(path string) ([]byte, error) { return deployments.ReadImage(path) }
 
 // Deployed has the worker serve what is deployed to its pool, by default
 // DeployedPool, instead of functions of its own. dir is where it keeps images and

@@ -444,7 +444,7 @@ func TestImagesWithPathsOutsideAreRefused(t *testing.T) {
 	if err := read([]byte("def handler(_): pass")); err != nil {
 		t.Error(err)
 	}
-	stored, err := Pack([]string{"main.py"}, func(string) ([]byte, error) { return []byte("x"), nil })
+	stored, err := Pack([]string{"main.py"}, func(string) ([]byte, bool, error) { return []byte("x"), false, nil })
 	if err != nil || read(stored) != nil {
 		t.Fatal(err, read(stored))
 	}

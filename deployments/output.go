@@ -70,11 +70,11 @@ type callable struct{ b *broker.Broker }
 var _ runtime.Functions = callable{}
 
 // Start calls a function; the call is a run of its own.
-func (c callable) Start(ctx context.Context, name string, args wire.Value) (wire.RunID, error) {
+func (c callable) Start(ctx context.Context, name string, args wire.Value, run wire.RunID) (wire.RunID, error) {
 	if err := wire.CheckName("function", name); err != nil {
 		return "", err
 	}
-	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args})
+	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args, Run: run})
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,6 @@
 package deployments
 
 import (
-	"archive/zip"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -12,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -167,68 +165,6 @@ func (s *shelf) keep(digest string, image []byte, temp string) error {
 // close waits for what is being written.
 func (s *shelf) close() { s.keeping.Wait() }
 
-// Pack makes an image of files: a zip that depends on their names and contents
-// alone. They aren't compressed: reading them back would take longer than it saves.
-func Pack(names []string, read func(name string) ([]byte, error)) ([]byte, error) {
-	var image bytes.Buffer
-	w := zip.NewWriter(&image)
-	for _, name := range names {
-		content, err := read(name)
-		if err != nil {
-			return nil, fmt.Errorf("pack image: %w", err)
-		}
-		file, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
-		if err == nil {
-			_, err = file.Write(content)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("pack image: %w", err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("pack image: %w", err)
-	}
-	return image.Bytes(), nil
-}
-
-// unpackedAtMost bounds the files of an image: a small zip can hold any amount.
-const unpackedAtMost = 4 * broker.MaxImage
-
-// filesOf returns the files of a zip; anything else is Python source.
-func filesOf(image io.ReaderAt, size int64) (fs.FS, error) {
-	head := make([]byte, 2)
-	if _, err := image.ReadAt(head, 0); err != nil || string(head) != "PK" {
-		packed, err := Pack([]string{"main.py"}, func(string) ([]byte, error) {
-			return io.ReadAll(io.NewSectionReader(image, 0, size))
-		})
-		if err != nil {
-			return nil, err
-		}
-		image, size = bytes.NewReader(packed), int64(len(packed))
-	}
-	files, err := zip.NewReader(image, size)
-	if err != nil {
-		return nil, badImage("it begins as a zip and can't be read as one: %v", err)
-	}
-	left := int64(unpackedAtMost)
-	for _, f := range files.File {
-		if !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`) {
-			return nil, badImage("it has the file %q, which is outside of it", f.Name)
-		}
-		if mode := f.Mode(); !mode.IsDir() && !mode.IsRegular() {
-			return nil, badImage("%q is neither a file nor a directory", f.Name)
-		}
-		if left -= int64(min(f.UncompressedSize64, unpackedAtMost+1)); left < 0 { //nolint:gosec // bounded just here
-			return nil, badImage("its files are more than %d bytes", int64(unpackedAtMost))
-		}
-	}
-	// Reading all directories finds names that can't be beside each other.
-	if err := fs.WalkDir(files, ".", func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
-		return nil, badImage("its files can't be listed: %v", err)
-	}
-	return zipped{files}, nil
-}
-
 // later are files that come when the first of them is opened.
 type later func() (fs.FS, error)
 
@@ -238,35 +174,4 @@ func (l later) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	return files.Open(name)
-}
-
-// zipped are the files of an image. What can't be read of them is the image's fault.
-type zipped struct{ files *zip.Reader }
-
-func (z zipped) Open(name string) (fs.File, error) {
-	file, err := z.files.Open(name)
-	if err != nil {
-		return nil, badImage("%q can't be read: %v", name, err)
-	}
-	if dir, ok := file.(fs.ReadDirFile); ok {
-		return dir, nil
-	}
-	return zippedFile{file, name}, nil
-}
-
-type zippedFile struct {
-	fs.File
-	name string
-}
-
-func (f zippedFile) Read(p []byte) (int, error) {
-	n, err := f.File.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // as readers return it
-		err = badImage("%q can't be read: %v", f.name, err)
-	}
-	return n, err
-}
-
-func badImage(format string, args ...any) error {
-	return &wire.Error{Op: "read image", Kind: wire.KindInvalid, Msg: fmt.Sprintf(format, args...)}
 }

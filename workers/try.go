@@ -30,7 +30,7 @@ func (w *Worker) Try(ctx context.Context, spec wire.Function, code runtime.Funct
 // noFunctions is what a function can call while it is tried.
 type noFunctions struct{}
 
-func (noFunctions) Start(_ context.Context, name string, _ wire.Value) (wire.RunID, error) {
+func (noFunctions) Start(_ context.Context, name string, _ wire.Value, _ wire.RunID) (wire.RunID, error) {
 	return "", &wire.Error{Op: "call", Name: name, Kind: wire.KindPermanent, Msg: "a function that is only tried calls no others"}
 }
 

@@ -111,7 +111,7 @@ func large(size int) ([]square, error) {
 		return nil, err
 	}
 	files := map[string][]byte{"data.bin": data, "main.py": []byte(squareSource)}
-	zipped, err := deployments.Pack([]string{"data.bin", "main.py"}, func(name string) ([]byte, error) { return files[name], nil })
+	zipped, err := deployments.Pack([]string{"data.bin", "main.py"}, func(name string) ([]byte, bool, error) { return files[name], false, nil })
 	if err != nil {
 		return nil, err
 	}

@@ -99,8 +99,9 @@ type Call struct {
 
 // Functions are what a function can call. Such a call is a run of its own.
 type Functions interface {
-	// Start calls a function or DAG and returns once the call is stored.
-	Start(ctx context.Context, name string, args wire.Value) (wire.RunID, error)
+	// Start calls a function or DAG and returns once the call is stored. run names the
+	// run, so that a call that is made again is the same run; empty is a new one.
+	Start(ctx context.Context, name string, args wire.Value, run wire.RunID) (wire.RunID, error)
 	// Await returns what a run returned, once it has.
 	Await(ctx context.Context, run wire.RunID) (wire.Value, error)
 }

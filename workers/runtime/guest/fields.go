@@ -51,6 +51,9 @@ var fieldsOf = map[byte]int{
 	OpStart: 3, OpAwait: 1, OpLog: 1, OpInfo: 0, OpArgs: 0, OpReturn: 2, OpMessage: 3, OpReceive: 1,
 }
 
+// moreOf is how many fields may follow them.
+var moreOf = map[byte]int{OpStart: 1}
+
 // fields are a request's: no request has more.
 type fields [4][]byte
 
@@ -73,6 +76,11 @@ func split(op byte, b []byte) (f fields, err error) {
 	for i := range n {
 		if f[i], b, ok = CutField(b); !ok {
 			return f, badRequest("%q has %d fields, and number %d is cut short", op, n, i+1)
+		}
+	}
+	for i := n; i < n+moreOf[op] && len(b) > 0; i++ {
+		if f[i], b, ok = CutField(b); !ok {
+			return f, badRequest("%q may have %d fields, and number %d is cut short", op, n+moreOf[op], i+1)
 		}
 	}
 	if len(b) > 0 {

@@ -19,7 +19,7 @@
 //	v  versions   ns key                 type body, of each version
 //	u  update     ns key kind json
 //	r  read       ns key kind            json; nothing there
-//	s  start      name type body         run
+//	s  start      name type body [run]   run
 //	w  await      run                    type body
 //	l  log        text
 //	i  info                              json: run, function, node, attempt, namespace, id
@@ -232,7 +232,7 @@ func (h *Host) functions(op byte, f *fields) error {
 	if err != nil {
 		return err
 	}
-	run, err := h.call.Functions.Start(h.ctx, string(f[0]), args)
+	run, err := h.call.Functions.Start(h.ctx, string(f[0]), args, wire.RunID(f[3]))
 	if err == nil {
 		h.field([]byte(run))
 	}

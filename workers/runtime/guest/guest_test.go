@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -16,11 +17,11 @@ import (
 // functions answers every call with its own argument.
 type functions struct{ args map[wire.RunID]wire.Value }
 
-func (f functions) Start(_ context.Context, name string, args wire.Value) (wire.RunID, error) {
+func (f functions) Start(_ context.Context, name string, args wire.Value, run wire.RunID) (wire.RunID, error) {
 	if name == "missing" {
 		return "", &wire.Error{Op: "call", Name: name, Kind: wire.KindUnknown, Msg: "no such function"}
 	}
-	run := wire.RunID("run-" + name)
+	run = cmp.Or(run, wire.RunID("run-"+name))
 	f.args[run] = args
 	return run, nil
 }
@@ -119,6 +120,10 @@ func TestServe(t *testing.T) {
 		{
 			{request('s', "echo", "", "[7]"), "o|run-echo"},
 			{request('w', "run-echo"), "o||[7]"},
+			{request('s', "echo", "", "[8]", "mine"), "o|mine"},
+			{request('w', "mine"), "o||[8]"},
+			{request('s', "echo", "", "[8]", "mine", "more"), "e|bad argument|"},
+			{append(request('s', "echo", "", "[8]"), 9, 0, 0, 0), "e|bad argument|"},
 			{request('s', "missing", "", ""), "e|unknown|"},
 			{request('s', "echo", "", "{"), "e|bad argument|"},
 		},

@@ -249,7 +249,7 @@ func calls(ctx context.Context, call *runtime.Call, result func([]json.RawMessag
 	}
 	var runs []wire.RunID
 	for _, arg := range args[1:] {
-		run, err := call.Functions.Start(ctx, name, wire.Value{Body: arg})
+		run, err := call.Functions.Start(ctx, name, wire.Value{Body: arg}, "")
 		if err != nil {
 			return wire.Value{}, err
 		}

@@ -26,6 +26,11 @@ def named(cb, a, *, b): return ["named", a, b]
 def rest(cb, *all): return ["rest", *all]
 def mixed(cb, a, *all): return ["mixed", a, *all]
 def more(cb, **all): return ["more", all]
+def bare(): return "bare"
+def lone(x): return ["lone", x if isinstance(x, (int, list)) else type(x).__name__]
+def only(cb, a, b=2, /, c=3): return ["only", a, b, c]
+def choice(cb, *, by=1): return ["choice", by]
+def fields(*, a, b=2): return ["fields", a, b]
 
 def wrapper(f):
     @functools.wraps(f)
@@ -42,7 +47,23 @@ func TestArguments(t *testing.T) {
 	for _, tc := range []struct{ entry, args, want string }{ // a want that isn't JSON is of an error
 		{"none", "", `"none"`},
 		{"none", "[]", `"none"`},
-		{"none", "1", "none() takes 1 positional argument but 2 were given"},
+		{"none", "1", "none takes no argument, as its one parameter cb is the platform"},
+		{"bare", "", `"bare"`},
+		{"bare", "[]", `"bare"`},
+		{"bare", "1", "bare takes no argument"},
+		{"lone", "7", `["lone",7]`},
+		{"lone", "[]", `["lone",[]]`},
+		{"lone", "null", `["lone","NoneType"]`},
+		{"lone", "", `["lone","Cloudburst"]`},
+		{"only", "1", `["only",1,2,3]`},
+		{"only", "[1,4,5]", `["only",1,4,5]`},
+		{"only", `{"a":1,"c":5}`, `["only",1,2,5]`},
+		{"only", `{"c":5,"b":4,"a":1}`, `["only",1,4,5]`},
+		{"only", `{"b":4,"c":5}`, "positional-only arguments passed as keyword arguments: 'b'"},
+		{"choice", "", `["choice",1]`},
+		{"choice", `{"by":3}`, `["choice",3]`},
+		{"choice", "3", "takes 1 positional argument but 2 were given"},
+		{"fields", `{"a":1}`, `["fields",1,2]`},
 		{"one", "[1,2]", `["one",[1,2]]`},
 		{"one", `{"x":1}`, `["one",{"x":1}]`},
 		{"one", "null", `["one",null]`},
@@ -84,7 +105,7 @@ func TestArguments(t *testing.T) {
 }
 
 const resultsProgram = `
-import sys
+import dataclasses, datetime, decimal, pathlib, sys
 
 def handler(cb, what):
     return eval(what)
@@ -92,7 +113,17 @@ def handler(cb, what):
 class Text(str): pass
 
 class Scalar:
-    def tolist(self): return 7
+    def __init__(self, v=7): self.v = v
+    def tolist(self): return self.v
+
+@dataclasses.dataclass
+class Record:
+    x: int
+
+def around():
+    v = {}
+    v["self"] = v
+    return v
 `
 
 func TestResults(t *testing.T) {
@@ -112,10 +143,24 @@ func TestResults(t *testing.T) {
 		{`memoryview(b"abcd")[::2]`, octets + "ac"},
 		{`memoryview(bytearray(4)).cast("I")`, octets + "\x00\x00\x00\x00"},
 		{`b""`, octets},
-		{`float("nan")`, "!not JSON compliant"},
-		{`{1, 2}`, "!set can't be written as JSON"},
-		{`[b"x"]`, "!bytes can't be written as JSON; it can only travel alone"},
-		{`"\ud800"`, "!UnicodeEncodeError"},
+		{`float("nan")`, "!result: nan isn't JSON; use None"},
+		{`{"a": [1, {"b c": float("-inf")}]}`, "!result.a[1]['b c']: -inf isn't JSON; use None"},
+		{`{1, 2}`, "!result: set isn't JSON; use sorted() or list()"},
+		{`[b"x"]`, "!result[0]: bytes isn't JSON; bytes travel alone"},
+		{`"\ud800"`, "!result: the text has half a character"},
+		{`{"items": [0, 1, 2, {"when": datetime.datetime(2000, 1, 1)}]}`, "!result.items[3].when: datetime isn't JSON; use .isoformat()"},
+		{`{"when": datetime.timedelta(1)}`, "!result.when: timedelta isn't JSON; use .total_seconds()"},
+		{`[decimal.Decimal("1.5")]`, "!result[0]: Decimal isn't JSON; use str() or float()"},
+		{`[pathlib.Path("/")]`, "!Path isn't JSON; use str()"},
+		{`{"all": (i for i in range(3))}`, "!result.all: generator isn't JSON; use list()"},
+		{`{(1, 2): 3}`, "!result: a key is a tuple ((1, 2)); keys are texts"},
+		{`[Record(1)]`, "!result[0]: Record isn't JSON; use dataclasses.asdict()"},
+		{`[Scalar(), Scalar(float("nan"))]`, "!result[1]: nan isn't JSON"},
+		{`around()`, "!result.self: it holds itself"},
+		{`cb.put("k", {"s": {1}})`, "!value of 'k'.s: set isn't JSON"},
+		{`cb.set("k").add(1, {2})`, "!change[1]: set isn't JSON"},
+		{`cb.call("f", 1, {2})`, "!arguments[1]: set isn't JSON"},
+		{`cb.send("r", {"s": {1}})`, "!message.s: set isn't JSON"},
 		{`bytes(70 << 20)`, "!store it, and return its key"},
 		{`cb.put("k", bytes(70 << 20))`, "!store large values in parts"},
 		{`sys.exit(3)`, "!SystemExit: 3"},

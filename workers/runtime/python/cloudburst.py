@@ -10,19 +10,19 @@ It is here that requests to the worker are made. How they look is described in t
 package workers/runtime/guest, how they travel in workers/runtime/python.
 """
 import _thread
-import json
 import os
 import sys
 from time import monotonic_ns as now
 
+from _cloudburst_values import ROOM, decode, dumps, encode, field, fields, loads, value
+
 MOST = (64 << 20) + (4 << 10)  # as guest.MaxRequest
-OCTETS, NUMPY = b"application/octet-stream", b"application/vnd.numpy"
-# Frames are read into ROOM. What is longer gets memory of its own, and begins PAD
-# bytes into it: then an array of NUMPY begins at a multiple of 16.
-ROOM, PAD = bytearray(64 << 10), 2
+# A frame that is longer than ROOM begins PAD bytes into its memory: then an array of
+# numpy begins at a multiple of 16.
+PAD = 2
 room = memoryview(ROOM)
 OUT = sys.stdout
-current = None  # the Cloudburst of the call in hand
+in_hand = None  # the Cloudburst of the call in hand
 forked = False  # in such a process the connection isn't its own
 
 
@@ -107,96 +107,6 @@ def read(into):
     return n
 
 
-def field(b):
-    return (len(b).to_bytes(4, "little"), b)
-
-
-def fields(b):
-    at = 0
-    while at < len(b):
-        end = at + 4 + int.from_bytes(b[at : at + 4], "little")
-        yield b[at + 4 : end]
-        at = end
-
-
-# Values.
-
-
-def plain(o):
-    if hasattr(o, "tolist"):  # of numpy
-        return o.tolist()
-    hint = "; it can only travel alone" if isinstance(o, (bytes, bytearray, memoryview)) else ""
-    raise TypeError(f"{type(o).__name__} can't be written as JSON{hint}")
-
-
-dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain).encode
-loads = json.JSONDecoder().decode
-
-
-def decode(kind, body):
-    if not kind or kind == b"application/json":
-        return loads(str(body, "utf-8")) if body else None
-    if kind == NUMPY:
-        return array(body)
-    return str(body, "utf-8") if kind[:5] == b"text/" else bytes(body)
-
-
-def value(body):
-    kind, body = fields(body)
-    return decode(bytes(kind), body)
-
-
-def encode(v):
-    """Returns type and body as fields."""
-    kind, body = OCTETS, v
-    if isinstance(v, memoryview):
-        body = v.cast("B") if v.contiguous else v.tobytes()
-    elif not isinstance(v, (bytes, bytearray)):
-        if isinstance(v, getattr(sys.modules.get("numpy"), "ndarray", ())):
-            return (*field(NUMPY), *npy(v))
-        kind, body = b"", dumps(v).encode()
-    return (*field(kind), *field(body))
-
-
-def npy(a):
-    import io
-
-    import numpy
-
-    if a.dtype.hasobject:
-        raise TypeError("an array of objects can't travel: give it a type of numbers or text")
-    fortran = a.flags.f_contiguous and not a.flags.c_contiguous
-    head = io.BytesIO()
-    form = numpy.lib.format.header_data_from_array_1_0(a)
-    numpy.lib.format.write_array_header_1_0(head, {**form, "fortran_order": fortran})
-    head = head.getbuffer()
-    data = numpy.ascontiguousarray(a.T if fortran else a).reshape(-1).view(numpy.uint8).data
-    return ((len(head) + len(data)).to_bytes(4, "little"), head, data)
-
-
-def array(body):
-    """Returns an array whose memory is body's."""
-    import io
-
-    import numpy
-
-    if body.obj is ROOM:
-        body = memoryview(bytearray(body))
-    head = io.BytesIO(body[:4096])
-    if numpy.lib.format.read_magic(head) != (1, 0):
-        return numpy.load(io.BytesIO(body), allow_pickle=False)
-    shape, fortran, dtype = numpy.lib.format.read_array_header_1_0(head)
-    count = 1
-    for n in shape:
-        count *= n
-    if dtype.hasobject or not dtype.itemsize or head.tell() + count * dtype.itemsize > len(body):
-        raise ValueError("not an array of numbers or text")
-    if not count:
-        return numpy.empty(shape, dtype)
-    a = numpy.frombuffer(body, dtype, count, head.tell())
-    return a.reshape(shape[::-1]).T if fortran else a.reshape(shape)
-
-
 # What a function is handed.
 
 
@@ -211,7 +121,7 @@ class Cloudburst:
 
     def _ask(self, op, parts, then=None):
         with self._lock:
-            if self is not current or forked:
+            if self is not in_hand or forked:
                 raise RuntimeError("only a call in hand can ask the platform: this one has ended, or is another process's")
             send((op, *parts))
             answer = receive()
@@ -228,7 +138,7 @@ class Cloudburst:
         return self._ask(b"g", self._key(key, ns), value)
 
     def put(self, key, value, ns=None):
-        self._ask(b"p", self._key(key, ns) + encode(value))
+        self._ask(b"p", self._key(key, ns) + encode(value, f"value of {key!r:.80}"))
 
     def delete(self, key, ns=None):
         self._ask(b"d", self._key(key, ns))
@@ -259,18 +169,20 @@ class Cloudburst:
     def min(self, key, ns=None):
         return Min(self, key, ns, b"min")
 
-    def start(self, name, *args):
-        """Starts a function or DAG, and returns what its result can be had from."""
+    def start(self, name, *args, run_id=None):
+        """Starts a function or DAG, and returns what its result can be had from. With a
+        run_id that is there already nothing new is started: the result is that run's."""
         if len(args) == 1:
-            packed = encode(args[0])
+            packed = encode(args[0], "argument")
         else:
-            packed = (*field(b""), *field(dumps(args).encode() if args else b""))
-        run = self._ask(b"s", (*field(name.encode()), *packed), lambda b: str(next(fields(b)), "utf-8"))
+            packed = (*field(b""), *field(dumps(args, "arguments") if args else b""))
+        named = field(run_id.encode()) if run_id else ()
+        run = self._ask(b"s", (*field(name.encode()), *packed, *named), lambda b: str(next(fields(b)), "utf-8"))
         return Future(self, run)
 
-    def call(self, name, *args):
+    def call(self, name, *args, run_id=None):
         """Runs a function or DAG, and returns its result."""
-        return self.start(name, *args).get()
+        return self.start(name, *args, run_id=run_id).get()
 
     def info(self):
         """Returns the call's run, function, node, attempt, namespace and id."""
@@ -284,7 +196,7 @@ class Cloudburst:
 
     def send(self, to, message):
         """Sends a message to the execution with that id, which may begin later."""
-        self._ask(b"m", (*field(to.encode()), *encode(message)))
+        self._ask(b"m", (*field(to.encode()), *encode(message, "message")))
 
     def recv(self, timeout=0):
         """Returns the messages that have come, as a list of (sender, message): all that
@@ -304,6 +216,20 @@ class Cloudburst:
     def log(self, *what):
         """Prints to the call's log."""
         print(*what, file=OUT, flush=True)
+
+
+class Current:
+    """The Cloudburst of the call in hand, for modules that aren't handed it."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name):
+        if in_hand is None and not name.startswith("__"):
+            raise RuntimeError("there is no call in hand: cloudburst.current is the platform of a call, while that runs")
+        return getattr(in_hand, name)
+
+
+current = Current()
 
 
 def pairs(of):
@@ -326,7 +252,7 @@ class Lattice:
         self._of, self._at = of, of._key(key, ns) + field(kind)
 
     def _update(self, change):
-        self._of._ask(b"u", self._at + field(dumps(change).encode()))
+        self._of._ask(b"u", self._at + field(dumps(change, "change")))
 
     def _read(self):
         return self._of._ask(b"r", self._at, lambda b: loads(str(next(fields(b)), "utf-8")))

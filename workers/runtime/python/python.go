@@ -60,10 +60,11 @@ package python
 import (
 	"cmp"
 	"context"
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	stdruntime "runtime"
@@ -142,11 +143,10 @@ func New(cfg Config) *Runtime {
 	return &Runtime{cfg: cfg, place: make(chan struct{}, 1)}
 }
 
-//go:embed shim.py
-var shim []byte
-
-//go:embed cloudburst.py
-var library []byte
+// ours is what an instance runs: shim.py starts, cloudburst.py is what programs import.
+//
+//go:embed shim.py cloudburst.py _cloudburst_program.py _cloudburst_values.py
+var ours embed.FS
 
 // Load copies a program and starts its first instance beside that. A program that can't be
 // imported, or hasn't the function, is an error of wire.KindInvalid with Python's
@@ -187,12 +187,15 @@ func (f *function) settle(scratch string) (err error) {
 	if f.home, err = makeHome(scratch, f.group); err != nil {
 		return fmt.Errorf("load %q: %w", f.name, err)
 	}
-	for name, text := range map[string][]byte{"shim.py": shim, "cloudburst.py": library} {
-		if err := writeFile(filepath.Join(f.home.dir, name), text, 0o644); err != nil {
-			return fmt.Errorf("load %q: %w", f.name, err)
-		}
+	if err := os.CopyFS(f.home.dir, ours); err != nil {
+		return fmt.Errorf("load %q: %w", f.name, err)
 	}
-	return nil
+	return fs.WalkDir(ours, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.Chmod(filepath.Join(f.home.dir, name), 0o644) // whatever the umask
+	})
 }
 
 // copy copies the program to where instances look for it.

@@ -14,7 +14,6 @@ import sys
 import traceback
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-CODE = os.path.realpath(sys.argv[1])
 OUT, ERR = sys.stdout, sys.stderr
 FILE = 256 << 20  # the longest file that can be written
 # What of a system programs may need to read: nothing that is one user's.
@@ -27,7 +26,9 @@ SYSTEM += ["/etc/" + n for n in (
 
 sys.path.insert(0, HERE)
 import cloudburst  # noqa: E402
-from cloudburst import MOST, Cloudburst, Error, Permanent, decode, encode, field, fields, receive, send  # noqa: E402
+from _cloudburst_program import CODE, Argument, advice, caller, load  # noqa: E402
+from _cloudburst_values import Unfit, encode, field, fields  # noqa: E402
+from cloudburst import MOST, Cloudburst, Error, Permanent, receive, send  # noqa: E402
 
 # The program's modules come later: nothing of it runs before limit and confine have.
 del sys.path[0]
@@ -37,12 +38,8 @@ del __file__
 # Failures.
 
 
-class Argument(Exception):
-    """The argument isn't what the function takes."""
-
-
 def kind_of(e):
-    if isinstance(e, Permanent):
+    if isinstance(e, (Permanent, Unfit)):
         return "failed for good"
     if isinstance(e, Argument):
         return "bad argument"
@@ -62,8 +59,8 @@ def failure(e, where=False):
             tb = tb.tb_next
     try:
         kind, message, stack = kind_of(e), str(e), trace(e)
-        if not isinstance(e, (Error, Permanent, Argument)) or not message:
-            message = type(e).__name__ + (": " if message else "") + message
+        if not isinstance(e, (Error, Permanent, Argument, Unfit)) or not message:
+            message = type(e).__name__ + (": " if message else "") + message + advice(e)
         if where:
             kind, message = "invalid", place(e) + message
     except BaseException:  # an exception that can't be printed
@@ -98,95 +95,15 @@ def place(e):
     return f"{name[len(CODE) + 1 :]}:{line}: " if name and name.startswith(CODE + os.sep) else ""
 
 
-# The program.
-
-
-def find(entry):
-    """Returns the names of the module and the function."""
-    module, _, function = entry.rpartition(":")
-    function = function or "handler"
-    names = sorted(f[:-3] for f in os.listdir(CODE) if f.endswith(".py"))
-    if not module:
-        for name in names if len(names) == 1 else ("main", "__init__", function):
-            if name in names:
-                return name, function
-        if not names:
-            raise Argument("there is no Python file in it")
-        raise Argument(f"which of {', '.join(n + '.py' for n in names)} has {function}? Give the entry as module:function")
-    return module, function
-
-
-def load(entry):
-    module, function = find(entry)
-    sys.argv = [module]
-    sys.path.insert(0, CODE)
-    if module == "__init__":
-        import importlib.util as util
-
-        spec = util.spec_from_file_location("program", os.path.join(CODE, "__init__.py"), submodule_search_locations=[CODE])
-        sys.modules["program"] = found = util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-    else:
-        __import__(module)
-        found = sys.modules[module]
-    has = [n for n, v in vars(found).items() if callable(v) and getattr(v, "__module__", "") == found.__name__]
-    for name in function.split("."):
-        found = getattr(found, name, None)
-    if not callable(found):
-        has = f"; it has {', '.join(has)}" if has else ""
-        raise Argument(f"{module}.py has no function {function}{has}")
-    return found
-
-
-def parameters(fn):
-    """Returns the names after the first, and whether it takes *args and **kwargs."""
-    plain = getattr(fn, "__wrapped__", fn)
-    code = getattr(plain, "__code__", None)
-    if code and not hasattr(plain, "__self__"):  # what inspect would find, without its import
-        positional, names = code.co_argcount, code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        args, more = bool(code.co_flags & 4), bool(code.co_flags & 8)
-    else:
-        import inspect
-
-        of = inspect.signature(fn).parameters.values()
-        positional = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in of)
-        names = [p.name for p in of if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        args, more = any(p.kind == p.VAR_POSITIONAL for p in of), any(p.kind == p.VAR_KEYWORD for p in of)
-    if not positional and not args:
-        name = getattr(fn, "__name__", "the function")
-        raise Argument(f"{name} takes no parameter: the first one is the library, as in def {name}(cloudburst, x)")
-    return names[1:] if positional else names, args, more
-
-
-def caller(fn):
-    """Returns what calls fn with an argument as its parameters ask for."""
-    named, args, more = parameters(fn)
-    one, several, named = len(named) == 1 and not args and not more, len(named) > 1 or more, frozenset(named)
-
-    def call(lib, kind, body):
-        if not kind and not body:
-            return fn(lib)
-        try:
-            v = decode(kind, body)
-        except Exception as e:
-            raise Argument(f"can't be read as {str(kind, 'utf-8', 'replace') or 'JSON'}: {e}") from e
-        if one:
-            return fn(lib, v)
-        if type(v) is list:
-            return fn(lib, *v)
-        if several and type(v) is dict and (more or named.issuperset(v)):
-            return fn(lib, **v)
-        return fn(lib, v)
-
-    return call
+# The call.
 
 
 def run(call, asked):
     """Runs one call, and returns what to send for it."""
-    lib = cloudburst.current = Cloudburst()
+    lib = cloudburst.in_hand = Cloudburst()
     try:
         kind, body = fields(asked[1:])
-        answer = (b"R", *encode(call(lib, bytes(kind), body)))
+        answer = (b"R", *encode(call(lib, bytes(kind), body), "result"))
         if sum(map(len, answer)) > MOST:
             raise Error(f"the result is over {64 << 20} bytes: store it, and return its key", "too large")
     except BaseException as e:
@@ -194,7 +111,7 @@ def run(call, asked):
             e = Argument(str(e))
         answer = failure(e)
     with lib._lock:
-        cloudburst.current = None
+        cloudburst.in_hand = None
     flush()
     return answer
 

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -30,16 +31,22 @@ func NewFunctions(code map[string]func(args wire.Value) (wire.Value, error)) *Fu
 	return &Functions{code: code, runs: make(map[wire.RunID]outcome)}
 }
 
-// Start runs a function.
-func (f *Functions) Start(_ context.Context, name string, args wire.Value) (wire.RunID, error) {
+// Start runs a function, unless there is a run of that id.
+func (f *Functions) Start(_ context.Context, name string, args wire.Value, run wire.RunID) (wire.RunID, error) {
 	code := f.code[name]
 	if code == nil {
 		return "", &wire.Error{Op: "call", Name: name, Kind: wire.KindUnknown, Msg: "no such function"}
 	}
+	f.mu.Lock()
+	_, there := f.runs[run]
+	f.mu.Unlock()
+	if there {
+		return run, nil
+	}
 	value, err := code(args)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	run := wire.RunID(fmt.Sprintf("%s-%d", name, len(f.runs)+1))
+	run = cmp.Or(run, wire.RunID(fmt.Sprintf("%s-%d", name, len(f.runs)+1)))
 	f.runs[run] = outcome{value, err}
 	return run, nil
 }
