@@ -2,12 +2,9 @@ package cloudburst
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
-	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 )
@@ -31,52 +28,13 @@ func ParseGraph(data []byte) (*Graph, error) { return dagengine.Parse(data) }
 // with theirs. The error lists everything that is wrong with the graph
 // (ErrInvalid), functions and DAGs that don't exist included.
 func (c *Client) ApplyDAG(ctx context.Context, g *Graph) error {
-	plan, err := dagengine.Compile(g)
+	have, err := c.broker.Survey(ctx)
 	if err != nil {
 		return err
 	}
-	if err := consistency.Check(g.Level); err != nil {
-		return err
-	}
-	known, err := c.broker.Functions(ctx)
+	rec, err := deployments.RecordOf(g, have)
 	if err != nil {
 		return err
-	}
-	dags, err := c.broker.DAGs(ctx)
-	if err != nil {
-		return err
-	}
-	pools := make(map[string]string, len(known)+len(dags))
-	names := make([]string, len(known))
-	for i, f := range known {
-		pools[f.Name], names[i] = f.Pool, f.Name
-	}
-	graphs := make(map[string]*Graph, len(dags))
-	for _, rec := range dags {
-		pools[rec.Name] = rec.Pool
-		if graphs[rec.Name], err = dagengine.Parse(rec.Spec); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(g.CheckFunctions(names), g.CheckDAGs(graphs)); err != nil {
-		return err
-	}
-	spec, err := json.Marshal(g)
-	if err != nil {
-		return &wire.Error{Op: "apply dag", Name: g.Name, Kind: wire.KindInvalid, Msg: err.Error(), Err: err}
-	}
-	rec := broker.DAGRecord{Name: g.Name, Version: plan.Version(), Spec: spec, Subjects: make(map[string][]string)}
-	for _, n := range plan.Order() {
-		runs := n.DAG
-		if runs == "" {
-			rec.Functions = append(rec.Functions, n.FunctionName())
-			runs, _, _ = wire.SplitID(n.FunctionName())
-		}
-		pool := pools[runs]
-		if rec.Pool == "" {
-			rec.Pool = pool // the first source's: it can start the run
-		}
-		rec.Subjects[pool] = append(rec.Subjects[pool], n.Name)
 	}
 	return c.broker.ApplyDAG(ctx, rec)
 }
@@ -92,19 +50,30 @@ func (c *Client) DAG(ctx context.Context, name string) (*Graph, string, error) {
 	return g, rec.Version, err
 }
 
-// DAGs returns the newest version of every DAG, by name.
+// DAGs returns the newest version of every DAG, by name. One whose entry somebody
+// has damaged is left out: Broken lists those.
 func (c *Client) DAGs(ctx context.Context) ([]*Graph, error) {
 	recs, err := c.broker.DAGs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	graphs := make([]*Graph, len(recs))
-	for i, rec := range recs {
-		if graphs[i], err = dagengine.Parse(rec.Spec); err != nil {
-			return nil, err
+	var graphs []*Graph
+	for _, rec := range recs {
+		if g, err := dagengine.Parse(rec.Spec); err == nil {
+			graphs = append(graphs, g)
 		}
 	}
 	return graphs, nil
+}
+
+// A BrokenEntry is an entry of the registries that can't be used, and why: one that
+// was written by hand and can't be read, or that names what isn't there.
+type BrokenEntry = broker.BrokenEntry
+
+// Broken lists the entries of functions and DAGs that can't be used. They keep
+// nothing else from working.
+func (c *Client) Broken(ctx context.Context) ([]BrokenEntry, error) {
+	return deployments.Broken(ctx, c.broker)
 }
 
 // RemoveDAG removes a DAG: new calls of it are refused, runs that have begun go

@@ -50,6 +50,9 @@ type Broker struct {
 	known   known
 	observe observer
 	objects objects
+	told    told
+	floors  floors
+	absent  absent
 
 	mu          sync.Mutex    // guards what follows
 	reconnected []func()      // called after every reconnect

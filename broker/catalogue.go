@@ -34,6 +34,7 @@ type Catalogue struct {
 	ask   chan chan<- struct{} // who wants to know when it is up to date
 
 	changed func([]FunctionChange) // may be nil
+	news    chan struct{}
 
 	mu  sync.RWMutex // guards what follows
 	reg *registry
@@ -41,7 +42,7 @@ type Catalogue struct {
 
 // NewCatalogue returns a catalogue that is empty until Run has read the registry.
 func (b *Broker) NewCatalogue() *Catalogue {
-	return &Catalogue{b: b, ready: make(chan struct{}), ask: make(chan chan<- struct{}), reg: newRegistry()}
+	return &Catalogue{b: b, ready: make(chan struct{}), ask: make(chan chan<- struct{}), news: make(chan struct{}, 1), reg: newRegistry()}
 }
 
 // Ready returns a channel that is closed once the registry was read.
@@ -153,6 +154,23 @@ func (c *Catalogue) take(next *registry, anew bool) {
 	if len(changes) > 0 {
 		c.changed(changes)
 	}
+	if len(next.last) > 0 {
+		select {
+		case c.news <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
+// News gets a message once a look has found entries that were written or removed. It
+// is for one reader.
+func (c *Catalogue) News() <-chan struct{} { return c.news }
+
+// Survey tells what the catalogue holds.
+func (c *Catalogue) Survey() Survey {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.reg.survey()
 }
 
 // Lookup returns what bears the name.

@@ -271,6 +271,7 @@ func (r *registry) publish(f wire.Function) (wire.Function, error) {
 	}
 	r.forget(f.Name, versionsKept-1)
 	f.Registered = time.Now().UTC()
+	r.drop(BucketFunctions, f.Name)
 	r.functions[f.Name], r.deployed[versionKey(f.Name, f.Version)] = f, f
 	// The version first: whoever finds the function finds its version too.
 	return f, errors.Join(r.put(BucketFunctions, versionKey(f.Name, f.Version), f), r.put(BucketFunctions, f.Name, f))

@@ -25,6 +25,8 @@ type registry struct {
 	deployed  map[string]wire.Function // every version, by <name>.<version>
 	dags      map[string]DAGRecord     // the newest of each name
 	versions  map[string]DAGRecord     // by <name>.<version>
+	graphs    map[string][]byte        // DAGs that were written by hand: see ByHand
+	broken    map[string]BrokenEntry   // by subject
 
 	last  map[string]uint64 // sequence of each key's entry or marker, by subject
 	upTo  map[string]uint64 // read so far, by bucket
@@ -44,6 +46,8 @@ func newRegistry() *registry {
 		deployed:  make(map[string]wire.Function),
 		dags:      make(map[string]DAGRecord),
 		versions:  make(map[string]DAGRecord),
+		graphs:    make(map[string][]byte),
+		broken:    make(map[string]BrokenEntry),
 		last:      make(map[string]uint64),
 		upTo:      make(map[string]uint64),
 	}
@@ -53,8 +57,8 @@ func newRegistry() *registry {
 func (r *registry) read(ctx context.Context, b *Broker) error {
 	for _, bucket := range []string{BucketFunctions, BucketDAGs} {
 		err := b.scan(ctx, bucketStream(bucket), bucketSubject(bucket, ">"), r.upTo[bucket]+1, func(msg *nats.Msg) bool {
-			if err := r.take(bucket, msg); err != nil {
-				b.observe.unreadable(msg, err)
+			if broken := r.take(bucket, msg); broken != nil {
+				b.tellBroken(*broken)
 			}
 			return true
 		})
@@ -65,9 +69,9 @@ func (r *registry) read(ctx context.Context, b *Broker) error {
 	return nil
 }
 
-// take takes in one entry. What somebody wrote by hand and can't be read
-// counts as absent.
-func (r *registry) take(bucket string, msg *nats.Msg) error {
+// take takes in one entry. What somebody wrote by hand and can't be used counts as
+// absent, and is returned.
+func (r *registry) take(bucket string, msg *nats.Msg) *BrokenEntry {
 	subject, seq := msg.Header.Get(jetstream.SubjectHeader), sequenceOf(msg)
 	key := strings.TrimPrefix(subject, bucketSubject(bucket, ""))
 	r.last[subject], r.upTo[bucket] = seq, seq
@@ -77,26 +81,43 @@ func (r *registry) take(bucket string, msg *nats.Msg) error {
 		return nil
 	}
 	err := r.takeEntry(bucket, key, msg.Data)
-	if err != nil {
-		r.gone = append(r.gone, edit{bucket: bucket, key: key})
+	if err == nil {
+		return nil
 	}
-	return err
+	r.gone = append(r.gone, edit{bucket: bucket, key: key})
+	broken := BrokenEntry{Bucket: bucket, Key: key, Reason: err.Error()}
+	r.broken[subject] = broken
+	return &broken
 }
 
 func (r *registry) takeEntry(bucket, key string, body []byte) error {
+	version := strings.Contains(key, ".")
 	if bucket == BucketFunctions {
-		if strings.Contains(key, ".") {
-			return decodeEntry(r.deployed, key, body, func(f *wire.Function) bool { return versionKey(f.Name, f.Version) == key })
+		f, err := decodeFunction(body)
+		if err != nil {
+			return err
 		}
-		return decodeEntry(r.functions, key, body, func(f *wire.Function) bool { return f.Name == key })
+		if version {
+			return takeAs(r.deployed, versionKey(f.Name, f.Version), key, f)
+		}
+		return takeAs(r.functions, f.Name, key, f)
 	}
-	if strings.Contains(key, ".") {
-		return decodeEntry(r.versions, key, body, func(rec *DAGRecord) bool { return rec.key() == key })
+	rec, graph, err := decodeDAG(body)
+	switch {
+	case err != nil:
+		return err
+	case version && graph != nil:
+		return &wire.Error{Kind: wire.KindInvalid, Msg: "it isn't the record of a version; write the graph under the DAG's name, and the server makes its version"}
+	case version:
+		return takeAs(r.versions, rec.key(), key, rec)
+	case graph != nil:
+		return takeAs(r.graphs, key, key, graph)
 	}
-	return decodeEntry(r.dags, key, body, func(rec *DAGRecord) bool { return rec.Name == key })
+	return takeAs(r.dags, rec.Name, key, rec)
 }
 
 func (r *registry) drop(bucket, key string) {
+	delete(r.broken, bucketSubject(bucket, key))
 	if bucket == BucketFunctions {
 		delete(r.functions, key)
 		delete(r.deployed, key)
@@ -104,14 +125,21 @@ func (r *registry) drop(bucket, key string) {
 	}
 	delete(r.dags, key)
 	delete(r.versions, key)
+	delete(r.graphs, key)
 }
 
 // merge adds what another copy, that went on reading where this one ended, has
 // read. A key appears there once, since a bucket keeps one entry of each.
 func (r *registry) merge(later *registry) {
-	for _, e := range later.gone {
-		r.drop(e.bucket, e.key)
+	for subject := range later.last {
+		for _, bucket := range []string{BucketFunctions, BucketDAGs} {
+			if key, ok := strings.CutPrefix(subject, bucketSubject(bucket, "")); ok {
+				r.drop(bucket, key)
+			}
+		}
 	}
+	maps.Copy(r.graphs, later.graphs)
+	maps.Copy(r.broken, later.broken)
 	maps.Copy(r.functions, later.functions)
 	maps.Copy(r.deployed, later.deployed)
 	maps.Copy(r.dags, later.dags)
@@ -120,14 +148,10 @@ func (r *registry) merge(later *registry) {
 	maps.Copy(r.upTo, later.upTo)
 }
 
-// decodeEntry adds an entry if it can be read and is ok.
-func decodeEntry[T any](into map[string]T, key string, body []byte, ok func(*T) bool) error {
-	var entry T
-	if err := json.Unmarshal(body, &entry); err != nil {
-		return err
-	}
-	if !ok(&entry) {
-		return &wire.Error{Op: "read registry", Name: key, Kind: wire.KindInvalid, Msg: "the entry bears another name than its key"}
+// takeAs adds an entry whose name is its key's.
+func takeAs[T any](into map[string]T, name, key string, entry T) error {
+	if name != key {
+		return &wire.Error{Kind: wire.KindInvalid, Msg: "it bears another name than its key: " + name}
 	}
 	into[key] = entry
 	return nil
@@ -158,7 +182,7 @@ func (r *registry) register(fns []wire.Function) error {
 			bad = append(bad, &wire.Error{Name: f.Name, Kind: wire.KindConflict, Msg: fmt.Sprintf("the function belongs to pool %q; to move it to pool %q, remove it first: `cloudburst fn rm %s`", old.Pool, f.Pool, f.Name)})
 			continue
 		}
-		if _, taken := r.dags[f.Name]; taken {
+		if _, taken := r.dags[f.Name]; taken && !known {
 			bad = append(bad, &wire.Error{Name: f.Name, Kind: wire.KindConflict, Msg: "a DAG has that name"})
 			continue
 		}
@@ -181,6 +205,9 @@ func (r *registry) register(fns []wire.Function) error {
 
 func (r *registry) removeFunction(name string) error {
 	if _, known := r.functions[name]; !known {
+		if r.removeBroken(BucketFunctions, name) {
+			return nil
+		}
 		return &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: "there is no such function"}
 	}
 	var users []string
@@ -231,6 +258,7 @@ func (r *registry) apply(rec DAGRecord) error {
 	case known && sameRecord(old, r.dags[rec.Name], rec):
 		return nil
 	}
+	r.drop(BucketDAGs, rec.Name) // a hand may have written something else there
 	r.versions[rec.key()], r.dags[rec.Name] = rec, rec
 	// The version first: whoever finds the newest finds it as a version too.
 	return errors.Join(r.put(BucketDAGs, rec.key(), rec), r.put(BucketDAGs, rec.Name, rec))
@@ -246,11 +274,25 @@ func sameRecord(version, newest, rec DAGRecord) bool {
 
 func (r *registry) removeDAG(name string) error {
 	if _, known := r.dags[name]; !known {
+		if r.removeBroken(BucketDAGs, name) {
+			return nil
+		}
 		return &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: "there is no such DAG"}
 	}
 	delete(r.dags, name)
 	r.edits = append(r.edits, edit{bucket: BucketDAGs, key: name})
 	return nil
+}
+
+// removeBroken removes an entry that can't be used; it is false if there is none.
+func (r *registry) removeBroken(bucket, key string) bool {
+	_, broken := r.broken[bucketSubject(bucket, key)]
+	if _, graph := r.graphs[key]; !broken && (bucket != BucketDAGs || !graph) {
+		return false
+	}
+	r.drop(bucket, key)
+	r.edits = append(r.edits, edit{bucket: bucket, key: key})
+	return true
 }
 
 func (r *registry) put(bucket, key string, entry any) error {
@@ -267,11 +309,11 @@ func (r *registry) put(bucket, key string, entry any) error {
 // last, and outlives the DAG.
 func (r *registry) layout() map[string]string {
 	pools := make(map[string]string, len(r.functions)+len(r.dags)+4*len(r.versions))
-	for name, f := range r.functions {
-		pools[CallSubject(name)] = f.Pool
-	}
 	for name, rec := range r.dags {
 		pools[CallSubject(name)] = rec.Pool
+	}
+	for name, f := range r.functions { // they come first where a hand gave a DAG the same name
+		pools[CallSubject(name)] = f.Pool
 	}
 	versions := slices.SortedFunc(maps.Values(r.versions), func(x, y DAGRecord) int { return x.Applied.Compare(y.Applied) })
 	for _, rec := range versions {

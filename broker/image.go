@@ -80,6 +80,19 @@ func objectDigest(sum [sha256.Size]byte) string {
 	return "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:])
 }
 
+// HasImage says whether the object store has an image of the name.
+func (b *Broker) HasImage(ctx context.Context, digest string) (bool, error) {
+	store, err := b.images(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, err = store.GetInfo(ctx, digest)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return false, nil
+	}
+	return err == nil, apiError("look for image", digest, err)
+}
+
 // Image writes a function's code to w. It is an error of KindUnknown if it isn't
 // there, of KindInvalid if it isn't what its name says: w has then taken what
 // must not be used.
@@ -138,8 +151,10 @@ func (b *Broker) DropImages(ctx context.Context, age time.Duration) (dropped int
 		return 0, err
 	}
 	used := make(map[string]bool, len(r.deployed))
-	for _, f := range r.deployed {
-		used[f.Image] = true
+	for _, of := range []map[string]wire.Function{r.deployed, r.functions} { // a hand may have written one and not the other
+		for _, f := range of {
+			used[f.Image] = true
+		}
 	}
 	for _, info := range infos {
 		if used[info.Name] || time.Since(info.ModTime) < age {

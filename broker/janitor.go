@@ -165,7 +165,9 @@ func (b *Broker) consumerInfo(ctx context.Context, pool string) (*jetstream.Cons
 	if err != nil {
 		return nil, apiError("read pool", pool, err)
 	}
-	return consumer.CachedInfo(), nil
+	info := consumer.CachedInfo()
+	b.floors.note(pool, floor{info.AckFloor.Stream, info.Created})
+	return info, nil
 }
 
 // Watermarks tell up to where the calls of a pool are settled: acknowledged
@@ -201,6 +203,15 @@ func (w *Watermarks) Pool(ctx context.Context, pool string) (floor uint64, sourc
 	if time.Since(known.asked) < watermarkAge {
 		return known.floor, known.source, nil
 	}
+	return w.ask(ctx, pool, known)
+}
+
+// Ask is Pool, but for the server's answer of now.
+func (w *Watermarks) Ask(ctx context.Context, pool string) (floor uint64, source string, err error) {
+	return w.ask(ctx, pool, watermark{})
+}
+
+func (w *Watermarks) ask(ctx context.Context, pool string, known watermark) (floor uint64, source string, err error) {
 	now := watermark{asked: time.Now(), source: known.source}
 	info, err := w.b.consumerInfo(ctx, pool)
 	if err != nil {

@@ -44,6 +44,18 @@ func (o observer) pullFailed(pool string, err error) {
 	}
 }
 
+func (o observer) brokenEntry(e BrokenEntry) {
+	if o.log != nil {
+		o.log.WithFields(logrus.Fields{"bucket": e.Bucket, "key": e.Key, "error": e.Reason}).Error("passed over an entry that can't be used: `cloudburst doctor` lists all of them")
+	}
+}
+
+func (o observer) restored(name, why string) {
+	if o.log != nil {
+		o.log.WithFields(logrus.Fields{"name": name, "why": why}).Warn("made anew")
+	}
+}
+
 func (o observer) unreadable(msg *nats.Msg, err error) {
 	if o.log != nil {
 		o.log.WithError(err).WithField("subject", msg.Subject).Error("delivery can't be read")

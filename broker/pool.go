@@ -33,10 +33,11 @@ func (b *Broker) EnsurePool(ctx context.Context, pool string, subjects []string)
 	}
 	if !ready {
 		err = b.withLock(ctx, "pool."+pool, func(ctx context.Context) error {
-			if err := b.addSubjects(ctx, pool, subjects); err != nil {
+			made, err := b.addSubjects(ctx, pool, subjects)
+			if err != nil {
 				return err
 			}
-			return b.ensureConsumer(ctx, pool)
+			return b.ensureConsumer(ctx, pool, made)
 		})
 	}
 	if err == nil {
@@ -75,7 +76,7 @@ func (b *Broker) poolReady(ctx context.Context, pool string, subjects []string) 
 	if err != nil || have == nil {
 		return false, err
 	}
-	if err := conflict(have, b.topo.calls(pool, nil), "subjects"); err != nil {
+	if err := conflict(have, b.topo.calls(pool, nil), "subjects", "first_seq"); err != nil {
 		return false, err
 	}
 	if len(missing(listens, subjects)) > 0 {
@@ -88,28 +89,29 @@ func (b *Broker) poolReady(ctx context.Context, pool string, subjects []string) 
 	return true, conflict(consumer, b.topo.workers())
 }
 
-// addSubjects makes the stream, or adds what it doesn't listen to yet. The
-// pool's lock is held: what was read doesn't change before it is written back.
-func (b *Broker) addSubjects(ctx context.Context, pool string, subjects []string) error {
+// addSubjects makes the stream, or adds what it doesn't listen to yet. The pool's
+// lock is held: what was read doesn't change before it is written back.
+func (b *Broker) addSubjects(ctx context.Context, pool string, subjects []string) (made bool, err error) {
 	have, listens, err := b.callsConfig(ctx, pool)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if have == nil {
 		cfg := b.topo.calls(pool, orIdle(pool, slices.Compact(slices.Sorted(slices.Values(subjects)))))
-		ctx, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
+		cfg.FirstSeq = b.firstCall(ctx, pool)
+		within, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
 		defer cancel()
-		_, err := b.js.CreateStream(ctx, cfg)
-		return b.overlap(ctx, pool, subjects, createError(cfg.Name, err))
+		_, err := b.js.CreateStream(within, cfg)
+		return err == nil, b.overlap(ctx, pool, subjects, createError(cfg.Name, err))
 	}
-	if err := conflict(have, b.topo.calls(pool, nil), "subjects"); err != nil {
-		return err
+	if err := conflict(have, b.topo.calls(pool, nil), "subjects", "first_seq"); err != nil {
+		return false, err
 	}
 	add := missing(listens, subjects)
 	if len(add) == 0 {
-		return nil
+		return false, nil
 	}
-	return b.listen(ctx, pool, have, append(listens, add...), add)
+	return false, b.listen(ctx, pool, have, append(listens, add...), add)
 }
 
 // listen changes which subjects a pool's stream listens to, and nothing else;
@@ -164,7 +166,8 @@ func (b *Broker) consumerConfig(ctx context.Context, pool string) (config, error
 	return have, apiError("read pool", pool, err)
 }
 
-func (b *Broker) ensureConsumer(ctx context.Context, pool string) error {
+// ensureConsumer makes a pool's consumer; made says that its stream was made just now.
+func (b *Broker) ensureConsumer(ctx context.Context, pool string, made bool) error {
 	have, err := b.consumerConfig(ctx, pool)
 	if err != nil {
 		return err
@@ -172,8 +175,22 @@ func (b *Broker) ensureConsumer(ctx context.Context, pool string) error {
 	if have != nil {
 		return conflict(have, b.topo.workers())
 	}
-	_, err = b.js.CreateConsumer(ctx, CallsStream(pool), b.topo.workers())
-	return apiError("create consumer of pool", pool, err)
+	known, lost := b.floors.of(pool)
+	if !made && lost {
+		if err := b.purgeSettled(ctx, pool, known); err != nil {
+			return err
+		}
+	}
+	if _, err := b.js.CreateConsumer(ctx, CallsStream(pool), b.topo.workers()); err != nil {
+		return apiError("create consumer of pool", pool, err)
+	}
+	switch {
+	case lost && made:
+		b.restored(CallsStream(pool), "it was deleted, and the calls that it held are gone")
+	case lost:
+		b.restored(CallsStream(pool)+"."+CallsConsumer, "it was deleted; calls that may not have ended are handed out again")
+	}
+	return nil
 }
 
 // missing returns what is wanted and not there, once each.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,11 +78,8 @@ func (b *Broker) RemoveDAG(ctx context.Context, name string) error {
 
 // Functions lists the registered functions by name.
 func (b *Broker) Functions(ctx context.Context) ([]wire.Function, error) {
-	r := newRegistry()
-	if err := r.read(ctx, b); err != nil {
-		return nil, err
-	}
-	return slices.SortedFunc(maps.Values(r.functions), func(x, y wire.Function) int { return strings.Compare(x.Name, y.Name) }), nil
+	s, err := b.Survey(ctx)
+	return s.Functions, err
 }
 
 // Function returns a registration; KindUnknown if there is none.
@@ -91,16 +87,13 @@ func (b *Broker) Function(ctx context.Context, name string) (wire.Function, erro
 	if err := wire.CheckName("function", name); err != nil {
 		return wire.Function{}, err
 	}
-	return readEntry[wire.Function](ctx, b, BucketFunctions, "function", name)
+	return readEntry(ctx, b, BucketFunctions, "function", name, decodeFunction)
 }
 
 // DAGs lists the newest version of every DAG by name.
 func (b *Broker) DAGs(ctx context.Context) ([]DAGRecord, error) {
-	r := newRegistry()
-	if err := r.read(ctx, b); err != nil {
-		return nil, err
-	}
-	return slices.SortedFunc(maps.Values(r.dags), func(x, y DAGRecord) int { return strings.Compare(x.Name, y.Name) }), nil
+	s, err := b.Survey(ctx)
+	return s.DAGs, err
 }
 
 // DAG returns the newest version of a DAG; KindUnknown if there is no such DAG.
@@ -108,7 +101,7 @@ func (b *Broker) DAG(ctx context.Context, name string) (DAGRecord, error) {
 	if err := wire.CheckName("DAG", name); err != nil {
 		return DAGRecord{}, err
 	}
-	return readEntry[DAGRecord](ctx, b, BucketDAGs, "DAG", name)
+	return readEntry(ctx, b, BucketDAGs, "DAG", name, decodeRecord)
 }
 
 // DAGVersion returns one version of a DAG, also after the DAG was removed.
@@ -117,10 +110,10 @@ func (b *Broker) DAGVersion(ctx context.Context, name, version string) (DAGRecor
 	if err := errors.Join(wire.CheckName("DAG", name), checkVersion(version)); err != nil {
 		return DAGRecord{}, err
 	}
-	return readEntry[DAGRecord](ctx, b, BucketDAGs, "DAG version", rec.key())
+	return readEntry(ctx, b, BucketDAGs, "DAG version", rec.key(), decodeRecord)
 }
 
-func readEntry[T any](ctx context.Context, b *Broker, bucket, what, key string) (entry T, err error) {
+func readEntry[T any](ctx context.Context, b *Broker, bucket, what, key string, decode func([]byte) (T, error)) (entry T, err error) {
 	msg, err := b.last(ctx, bucketStream(bucket), bucketSubject(bucket, key))
 	if err != nil {
 		return entry, apiError("read "+what, key, err)
@@ -128,8 +121,8 @@ func readEntry[T any](ctx context.Context, b *Broker, bucket, what, key string) 
 	if msg == nil || isMarker(msg) {
 		return entry, &wire.Error{Op: "read " + what, Name: key, Kind: wire.KindUnknown, Msg: "there is no such " + what}
 	}
-	if err := json.Unmarshal(msg.Data, &entry); err != nil {
-		return entry, &wire.Error{Op: "read " + what, Name: key, Kind: wire.KindInvalid, Msg: err.Error(), Err: err}
+	if entry, err = decode(msg.Data); err != nil {
+		return entry, &wire.Error{Op: "read " + what, Name: key, Kind: wire.KindInvalid, Msg: err.Error() + "; write it again, or remove it", Err: err}
 	}
 	return entry, nil
 }

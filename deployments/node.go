@@ -26,7 +26,7 @@ type NodeConfig struct {
 	Log *logrus.Entry
 }
 
-// A Node is a running platform: server (or connection), gateway, janitor and timers.
+// A Node is a running platform: server (or connection), gateway, janitor, timers and keeper.
 // Workers join it with RunWorker, in this process or elsewhere.
 type Node struct {
 	server *broker.Server // nil when the server is elsewhere
@@ -85,6 +85,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	n.start(running, gateway.Run)
 	n.start(running, b.NewJanitor(broker.JanitorConfig{}).Run)
 	n.start(running, b.NewTimers().Run)
+	n.start(running, (&keeper{b: b, catalogue: catalogue, log: cfg.Log}).run)
 	select {
 	case <-gateway.Ready():
 		return n, nil

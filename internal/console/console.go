@@ -114,7 +114,7 @@ func (c *console) root() *cobra.Command {
 	}
 	add(groupSetUp, c.server(), c.cluster(), c.gateway(), c.demo(), newBench(c), c.version())
 	add(groupUse, c.call(), c.result(), c.fn(), c.dag(), c.kv())
-	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool())
+	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool(), c.doctor())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)
 	root.InitDefaultCompletionCmd("completion") // some argument, or it isn't made

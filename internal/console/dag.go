@@ -29,6 +29,8 @@ type jsonDAG struct {
 	Applied   time.Time       `json:"applied"`
 	Functions []string        `json:"functions"`
 	Graph     json.RawMessage `json:"graph,omitempty"`
+	// Broken is why the entry can't be used; of some such only the name is known.
+	Broken string `json:"broken,omitempty"`
 }
 
 const dagLong = `A DAG is a named graph of functions: an edge carries a result into an argument.
@@ -114,15 +116,29 @@ func (c *console) dagList() *cobra.Command {
 			for _, rec := range records {
 				g, err := dagengine.Parse(rec.Spec)
 				if err != nil {
-					return fmt.Errorf("read DAG %q: %w", rec.Name, err)
+					continue // it is among the broken
 				}
 				dag := dagOf(rec, g)
 				dag.Graph = nil
 				shown = append(shown, dag)
 			}
+			broken, err := brokenIn(ctx, client, broker.BucketDAGs)
+			if err != nil {
+				return err
+			}
+			for _, e := range broken {
+				i := slices.IndexFunc(shown, func(d jsonDAG) bool { return d.Name == e.Key })
+				if i < 0 {
+					i, shown = len(shown), append(shown, jsonDAG{Name: e.Key})
+				}
+				shown[i].Broken = e.Reason
+			}
 			return list(c, shown, "No DAGs. `cloudburst dag --help` shows how to write one.",
 				[]any{"name", "version", "level", "pool", "functions", "applied", "about"},
 				func(d jsonDAG) []any {
+					if d.Broken != "" {
+						d.About = "broken: " + d.Broken
+					}
 					return []any{d.Name, d.Version, d.Level, d.Pool, clip(strings.Join(d.Functions, ", "), 50), ago(d.Applied), clip(d.About, 60)}
 				})
 		}),

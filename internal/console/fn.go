@@ -3,11 +3,13 @@ package console
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
 )
 
 // jsonFunction is a function as scripts get it.
@@ -33,6 +35,9 @@ type jsonFunction struct {
 	Concurrency int    `json:"concurrency,omitempty"`
 	Check       string `json:"check,omitempty"`
 	Want        string `json:"want,omitempty"`
+
+	// Broken is why the entry can't be used; of such a one only the name is known.
+	Broken string `json:"broken,omitempty"`
 }
 
 func jsonFunctionOf(f cloudburst.Function, workers int) jsonFunction {
@@ -87,6 +92,17 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 	for i, f := range fns {
 		shown[i] = jsonFunctionOf(f, serving(&f))
 	}
+	broken, err := brokenIn(ctx, client, broker.BucketFunctions)
+	if err != nil {
+		return err
+	}
+	for _, e := range broken {
+		i := slices.IndexFunc(shown, func(f jsonFunction) bool { return f.Name == e.Key })
+		if i < 0 {
+			i, shown = len(shown), append(shown, jsonFunction{Name: e.Key})
+		}
+		shown[i].Broken = e.Reason
+	}
 	return list(c, shown, "No functions. `cloudburst fn deploy` adds one, `cloudburst server --examples` serves some.",
 		[]any{"name", "runtime", "version", "pool", "level", "workers", "timeout", "attempts", "about"},
 		func(f jsonFunction) []any {
@@ -94,8 +110,17 @@ func (c *console) listFunctions(ctx context.Context, client *cloudburst.Client, 
 			if f.Version > 0 {
 				version = f.Version
 			}
-			return []any{f.Name, f.Runtime, version, f.Pool, f.Level, f.Workers, time.Duration(f.TimeoutMS * float64(time.Millisecond)), f.Attempts, clip(f.About, 70)}
+			if f.Broken != "" {
+				f.About = "broken: " + f.Broken
+			}
+			return []any{f.Name, f.Runtime, version, f.Pool, f.Level, f.Workers, short(time.Duration(f.TimeoutMS * float64(time.Millisecond))), blank(f.Attempts), clip(f.About, 70)}
 		})
+}
+
+// brokenIn lists the entries of a registry that can't be used.
+func brokenIn(ctx context.Context, client *cloudburst.Client, bucket string) ([]cloudburst.BrokenEntry, error) {
+	all, err := client.Broken(ctx)
+	return slices.DeleteFunc(all, func(e cloudburst.BrokenEntry) bool { return e.Bucket != bucket }), err
 }
 
 // servingNow returns what tells how many workers serve a function.

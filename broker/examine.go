@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// How a part of the platform is.
+const (
+	HealthOK      = "ok"
+	HealthWarning = "warning" // it works, and somebody may want to know
+	HealthBroken  = "broken"
+)
+
+// A Finding is what an examination found of one part of the platform.
+type Finding struct {
+	What   string `json:"what"` // stream, pool, function, DAG
+	Name   string `json:"name"`
+	Health string `json:"health"` // HealthOK, HealthWarning or HealthBroken
+	Detail string `json:"detail,omitempty"`
+}
+
+// Examine looks at every stream of the platform and at every pool. It changes nothing.
+func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
+	names, err := b.streamNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Finding
+	for _, cfg := range append(b.topo.platform(), b.topo.namespace(DefaultNamespace)) {
+		if names[cfg.Name] {
+			found = append(found, b.examineStream(ctx, cfg.Name))
+			continue
+		}
+		found = append(found, Finding{"stream", cfg.Name, HealthBroken, "it isn't there: a running `cloudburst server` or `cloudburst gateway` makes it anew"})
+	}
+	r := newRegistry()
+	if !names[bucketStream(BucketFunctions)] || !names[bucketStream(BucketDAGs)] || !names[bucketStream(BucketWorkers)] {
+		return found, nil // said above: without these there is nothing to compare pools with
+	}
+	if err := r.read(ctx, b); err != nil {
+		return nil, err
+	}
+	workers, err := b.Workers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	served := make(map[string]int)
+	for _, w := range workers {
+		served[w.Pool]++
+	}
+	subjects := make(map[string][]string)
+	for subject, pool := range r.layout() {
+		subjects[pool] = append(subjects[pool], subject)
+	}
+	pools, err := b.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for pool := range subjects {
+		pools = append(pools, pool)
+	}
+	slices.Sort(pools)
+	for _, pool := range slices.Compact(pools) {
+		found = append(found, b.examinePool(ctx, pool, subjects[pool], served[pool]))
+	}
+	return found, nil
+}
+
+func (b *Broker) examineStream(ctx context.Context, name string) Finding {
+	stream, err := b.js.Stream(ctx, name)
+	if err != nil {
+		return Finding{"stream", name, HealthBroken, apiError("look at stream", name, err).Error()}
+	}
+	info := stream.CachedInfo()
+	if info.Config.Replicas > 1 && info.Cluster != nil {
+		for _, peer := range info.Cluster.Replicas {
+			if peer.Offline || !peer.Current {
+				return Finding{"stream", name, HealthWarning, "its copy on " + peer.Name + " is behind or away"}
+			}
+		}
+	}
+	return Finding{"stream", name, HealthOK, strconv.FormatUint(info.State.Msgs, 10) + " messages"}
+}
+
+func (b *Broker) examinePool(ctx context.Context, pool string, subjects []string, workers int) Finding {
+	broken := func(why string) Finding { return Finding{"pool", pool, HealthBroken, why} }
+	have, listens, err := b.callsConfig(ctx, pool)
+	switch {
+	case err != nil:
+		return broken(err.Error())
+	case have == nil:
+		return broken("its stream of calls isn't there")
+	}
+	lag, err := b.Lag(ctx, pool)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || wire.KindOf(err) == wire.KindUnknown {
+		return broken("its consumer isn't there: workers make it anew")
+	}
+	if err != nil {
+		return broken(err.Error())
+	}
+	if lacks := missing(listens, subjects); len(lacks) > 0 {
+		return broken("its stream doesn't listen to " + lacks[0] + ": calls of it are refused")
+	}
+	if workers == 0 && len(subjects) > 0 {
+		return Finding{"pool", pool, HealthWarning, "no worker serves it: calls wait"}
+	}
+	return Finding{"pool", pool, HealthOK, strconv.Itoa(workers) + " workers, " + strconv.FormatUint(lag.Pending, 10) + " calls wait"}
+}
