@@ -20,9 +20,12 @@ type callOptions struct {
 // A CallOption changes the calls made through a client derived by With.
 type CallOption func(*callOptions)
 
-// WithRunID names the run. The stream drops a second call with the same id
-// within its duplicate window (two minutes), so a program that doesn't know
-// whether it has called may safely call again. Letters, digits and "-_=/.".
+// WithRunID names the run. A second call with the same id, function and argument doesn't
+// run: it waits for the first one's result, or gets it if the run has ended. So a program
+// that doesn't know whether it has called may safely call again, for as long as results
+// are kept (an hour). A call with the same id and another function or argument fails with
+// ErrConflict. Such a call costs two more round trips to the storage than one without an
+// id. Letters, digits and "-_=/.".
 func WithRunID(id RunID) CallOption { return func(o *callOptions) { o.run = id } }
 
 // After has the calls run no sooner than this long after they are stored, which

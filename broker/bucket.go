@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"strconv"
@@ -151,32 +150,11 @@ type getMsg struct {
 
 // leaderSeq asks a stream's leader for the sequence of a message, 0 if there is none.
 func (b *Broker) leaderSeq(ctx context.Context, stream string, what getMsg) (uint64, error) {
-	body, err := json.Marshal(what)
-	if err != nil {
+	msg, err := b.stored(ctx, stream, what)
+	if err != nil || msg == nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	msg, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
-	if err != nil {
-		return 0, err
-	}
-	var answer struct {
-		Message struct {
-			Seq uint64 `json:"seq"`
-		} `json:"message"`
-		Error *jetstream.APIError `json:"error"`
-	}
-	switch err := json.Unmarshal(msg.Data, &answer); {
-	case err != nil:
-		return 0, err
-	case answer.Error == nil:
-		return answer.Message.Seq, nil
-	case answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return 0, nil
-	default:
-		return 0, answer.Error
-	}
+	return sequenceOf(msg), nil
 }
 
 // snapshot makes entries of a key's messages.

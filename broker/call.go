@@ -41,10 +41,12 @@ type Pending struct {
 	msg    *nats.Msg
 	inbox  string
 	id     uint64
-	quiet  bool // no acknowledgement was asked for, so far
+	digest string // of a call whose id isn't fresh: its fingerprint
+	quiet  bool   // no acknowledgement was asked for, so far
 	began  time.Time
 	stored atomic.Bool
 	repeat chan struct{} // told when the stream had the call already: the result may be there
+	first  atomic.Uint64 // its sequence then
 	acked  chan struct{} // closed once the stream has the call
 	result chan wire.Result
 	failed chan error
@@ -65,6 +67,7 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 	}
 	if call.Run == "" {
 		call.Run, p.inbox, p.id = b.mux.openRun(p.receive)
+		call.Fresh = true
 	} else {
 		if err := wire.CheckCallerID(call.Run); err != nil {
 			return nil, err
@@ -84,6 +87,13 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 			return nil, err
 		}
 		p.msg = timerOf(p.msg, &call)
+		if !call.Fresh {
+			p.msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"} // one that is set stays: see compare
+		}
+	}
+	if !call.Fresh {
+		p.digest = fingerprintOf(call.Name, p.msg)
+		quiet = false // the answer may be that it is a repeat
 	}
 	if p.quiet = quiet && b.known.heard(p.msg.Subject, askAgain); !p.quiet {
 		p.msg.Reply = p.inbox
@@ -152,7 +162,15 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 		} else {
 			timer.Reset(resendAfter)
 		}
+		if err := p.compare(ctx); err != nil {
+			p.fail(err)
+			continue
+		}
 		if r, ok := p.again(ctx); ok {
+			if conflicts(r.Digest, p.digest) {
+				p.fail(errConflict(p.Run, p.name, r.Name))
+				continue
+			}
 			return p.b.unpackResult(ctx, r)
 		}
 		if !p.stored.Load() && time.Since(p.began) > dedupSafe+p.b.timeout {
@@ -172,6 +190,7 @@ func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
 	// stream may have forgotten the first. The reconnect comes back here.
 	if !p.stored.Load() && time.Since(p.began) < dedupSafe && p.b.nc.IsConnected() {
 		p.quiet, p.msg.Reply = false, p.inbox
+		delete(p.msg.Header, wire.HeaderFresh) // the first may have been stored, and run, after all
 		if err := p.b.nc.PublishMsg(p.msg); err != nil {
 			p.b.observe.resendFailed(p.msg.Subject, err)
 		}
@@ -207,8 +226,11 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		}
 		return false
 	}
-	_, duplicate, err := parsePubAck(msg)
+	seq, duplicate, err := parsePubAck(msg)
 	switch {
+	case err == nil && duplicate && p.digest != "": // it is stored, if it is the same: see compare
+		p.first.Store(seq)
+		p.lookAgain()
 	case err == nil:
 		p.markStored()
 		if strings.HasPrefix(p.msg.Subject, subjectCall) { // a timer's subject is its own
@@ -217,6 +239,9 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		if duplicate {
 			p.lookAgain()
 		}
+	case isStale(err): // a timer is set for this run
+		p.first.Store(anySequence)
+		p.lookAgain()
 	case isInProcess(err): // the first try may yet be lost: again finds out
 		time.AfterFunc(inProcessWait, p.lookAgain)
 	case errors.Is(err, nats.ErrNoResponders):
@@ -297,6 +322,10 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 	if call.Node != "" || call.Epoch > 0 {
 		h[wire.HeaderOf] = []string{string(call.Run)}
 		h[wire.HeaderDAG] = []string{call.DAG}
+		setHeader(h, wire.HeaderDigest, call.Digest)
+	}
+	if call.Fresh {
+		h[wire.HeaderFresh] = freshly
 	}
 	setNumbers(h, call.Epoch, call.Depth, call.Item, call.Items)
 	if err := b.setPast(ctx, h, call.Past); err != nil {
@@ -314,6 +343,9 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 	}
 	return &nats.Msg{Subject: callSubject(call), Header: h, Data: body}, nil
 }
+
+// freshly is the value of the header of calls whose ids are fresh.
+var freshly = []string{"1"}
 
 // setNumbers sets the headers of a call that say what is special about it.
 func setNumbers(h nats.Header, epoch, depth, item, items int) {

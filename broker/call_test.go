@@ -47,7 +47,7 @@ func TestSameIDRunsOnceAndAnswersEveryCaller(t *testing.T) {
 		echo(t.Context(), d, func(error) {})
 	})
 	for i := range 3 {
-		r, err := p.Call(t.Context(), wire.Call{Name: "echo", Run: "order-1", Args: wire.Value{Body: fmt.Append(nil, i)}})
+		r, err := p.Call(t.Context(), wire.Call{Name: "echo", Run: "order-1", Args: arg("0")})
 		if err != nil || string(r.Value.Body) != "0" {
 			t.Errorf("call %d = %s, %v, want the first one's result", i, r.Value.Body, err)
 		}

@@ -40,6 +40,7 @@ type DeadLetter struct {
 	Err      *wire.Error `json:"failure"`
 	Args     wire.Value  `json:"-"` // large ones are left for Broker.Unpack
 	Past     string      `json:"-"` // what its run had seen, as the call had it
+	Digest   string      `json:"-"` // of the run's call: see wire.Call
 	Epoch    int         `json:"-"` // how often its run had begun again
 	Depth    int         `json:"-"` // in how many other runs its run is contained
 	Item     int         `json:"item,omitempty"`
@@ -73,6 +74,7 @@ func (d *Delivery) Bury(ctx context.Context, failure *wire.Error) error {
 	setHeader(h, headerNode, c.Node)
 	setHeader(h, wire.HeaderLevel, c.Level)
 	setHeader(h, wire.HeaderSession, c.Past)
+	setHeader(h, wire.HeaderDigest, c.Digest)
 	setNumbers(h, c.Epoch, c.Depth, c.Item, c.Items)
 	contentType, chunked := strings.CutPrefix(c.Args.Type, manifestType)
 	setHeader(h, wire.HeaderType, contentType)
@@ -131,7 +133,7 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 	if err != nil {
 		return "", err
 	}
-	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level, Past: letter.Past, Epoch: letter.Epoch, Depth: letter.Depth, Item: letter.Item, Items: letter.Items}
+	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level, Past: letter.Past, Digest: letter.Digest, Epoch: letter.Epoch, Depth: letter.Depth, Item: letter.Item, Items: letter.Items}
 	// Packing large arguments again gives their chunks a new lease of life.
 	if call.Args, err = b.Unpack(ctx, letter.Args); err != nil {
 		return "", err
@@ -161,8 +163,14 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 }
 
 // reopen takes back what says that the run has ended and that the node's call
-// was another one.
+// was another one. It claims the run's id first, if a caller chose that: without a
+// result, the id would be free.
 func (b *Broker) reopen(ctx context.Context, call *wire.Call) error {
+	if call.Digest != "" {
+		if _, err := b.claimID(ctx, call.Run, claim{Digest: call.Digest}); err != nil {
+			return err
+		}
+	}
 	for _, at := range []struct{ stream, subject string }{
 		{StreamRuns, runSubject(call.RunState(), call.Step()+runClaim)},
 		{StreamRuns, runSubject(call.RunState(), "$result"+runClaim)}, // the engine's, of a DAG with several sinks
@@ -209,6 +217,7 @@ func letterOf(msg *nats.Msg) DeadLetter {
 		Node:   wire.First(h, headerNode),
 		Level:  wire.First(h, wire.HeaderLevel),
 		Past:   wire.First(h, wire.HeaderSession),
+		Digest: wire.First(h, wire.HeaderDigest),
 		Epoch:  epochOf(h),
 		Depth:  count(wire.First(h, wire.HeaderDepth)),
 		Worker: wire.First(h, wire.HeaderWorker),

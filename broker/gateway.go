@@ -171,7 +171,7 @@ func (g *Gateway) forward(ctx context.Context, entry Entry, msg *nats.Msg) {
 		return
 	}
 	reply, id := g.b.mux.open(g.b.timeout, func(ack *nats.Msg) bool {
-		g.stored(ctx, entry, run, msg, ack)
+		g.stored(ctx, entry, run, call, msg, ack)
 		return false
 	})
 	call.Reply = reply
@@ -187,9 +187,9 @@ func (g *Gateway) call(entry Entry, msg *nats.Msg) (*nats.Msg, wire.RunID, error
 		return nil, "", &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf(format, args...)}
 	}
 	h := wire.Header(msg.Header)
-	run := wire.RunID(wire.First(h, wire.HeaderRun))
+	run, fresh := wire.RunID(wire.First(h, wire.HeaderRun)), wire.First(h, wire.HeaderFresh)
 	if run == "" {
-		run = wire.NewRunID()
+		run, fresh = wire.NewRunID(), freshly[0]
 	} else if err := wire.CheckCallerID(run); err != nil {
 		return nil, "", err
 	}
@@ -203,6 +203,7 @@ func (g *Gateway) call(entry Entry, msg *nats.Msg) (*nats.Msg, wire.RunID, error
 	}
 	out := make(nats.Header, 5)
 	out[wire.HeaderRun] = []string{string(run)}
+	setHeader(out, wire.HeaderFresh, fresh)
 	setHeader(out, wire.HeaderReply, msg.Reply)
 	setHeader(out, wire.HeaderType, args.Type)
 	setHeader(out, wire.HeaderLevel, wire.First(h, wire.HeaderLevel))
@@ -212,10 +213,10 @@ func (g *Gateway) call(entry Entry, msg *nats.Msg) (*nats.Msg, wire.RunID, error
 }
 
 // stored runs on the mux's goroutine, with the stream's answer to a call.
-func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, msg, ack *nats.Msg) {
-	_, duplicate, err := parsePubAck(ack)
+func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, call, msg, ack *nats.Msg) {
+	first, duplicate, err := parsePubAck(ack)
 	if isInProcess(err) { // the first is being stored
-		duplicate, err = true, nil
+		first, duplicate, err = anySequence, true, nil
 	}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
@@ -226,8 +227,8 @@ func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, msg, 
 		select {
 		case g.repeats <- struct{}{}:
 			g.wg.Go(func() {
-				g.repeat(ctx, entry, run, msg)
-				<-g.repeats
+				defer func() { <-g.repeats }()
+				g.repeat(ctx, entry, run, msg, repeated{fingerprintOf(entry.Name, call), call.Subject, first})
 			})
 		default:
 			g.refuse(msg, &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindBusy, Msg: "run " + string(run) + " was called before, and too many wait for such already: look for its result later"})
@@ -235,16 +236,31 @@ func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, msg, 
 	}
 }
 
-// repeat answers a request whose call is stored already with the result of that.
-func (g *Gateway) repeat(ctx context.Context, entry Entry, run wire.RunID, msg *nats.Msg) {
+// repeated is a call that its stream has dropped, since it has one under the same id.
+type repeated struct {
+	digest  string
+	subject string
+	first   uint64 // the sequence of the other
+}
+
+// repeat answers a request whose call is stored already with the result of that; of
+// another call with the same id it is a conflict.
+func (g *Gateway) repeat(ctx context.Context, entry Entry, run wire.RunID, msg *nats.Msg, call repeated) {
 	ctx, cancel := context.WithTimeout(ctx, repeatFor)
 	defer cancel()
+	if first, err := g.b.fingerprint(ctx, run, call.subject, call.first); err == nil && conflicts(first, call.digest) {
+		g.refuse(msg, errConflict(run, entry.Name, ""))
+		return
+	}
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		stored, err := g.b.last(ctx, bucketStream(BucketResults), bucketSubject(BucketResults, string(run)))
-		if err == nil && stored != nil && !isMarker(stored) {
-			h := make(nats.Header, len(stored.Header))
-			maps.Copy(h, stored.Header)
-			g.reply(msg, entry.Name, h, stored.Data)
+		stored, r, err := g.b.end(ctx, run)
+		switch {
+		case err != nil || stored == nil:
+		case conflicts(r.Digest, call.digest):
+			g.refuse(msg, errConflict(run, entry.Name, r.Name))
+			return
+		default:
+			g.reply(msg, entry.Name, maps.Clone(stored.Header), stored.Data)
 			return
 		}
 		select {

@@ -18,6 +18,8 @@ type platform struct {
 	t      *testing.T
 	server *Server
 	ending sync.WaitGroup // calls that succeed
+
+	heardAt map[string]*nats.Subscription // by the inbox
 }
 
 func newPlatform(t *testing.T) *platform {
@@ -27,7 +29,7 @@ func newPlatform(t *testing.T) *platform {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Shutdown)
-	p := &platform{t: t, server: s}
+	p := &platform{t: t, server: s, heardAt: make(map[string]*nats.Subscription)}
 	p.Broker = p.connect("first")
 	t.Cleanup(p.ending.Wait) // before that connection closes
 	if err := p.EnsurePlatform(t.Context()); err != nil {

@@ -47,12 +47,15 @@ type Puller struct {
 	draining bool
 	room     func(slots int) int // see Reserve
 	offered  time.Time           // when a call was last handed over; zero: not lately
+	doubt    doubt
 }
 
 // NewPuller returns a puller for the pool that hands each call to handle, which
 // must not block and must see to it that Release is called once for each.
 func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
-	return &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1)}
+	p := &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1)}
+	p.doubt.begin()
+	return p
 }
 
 // probeSuffix makes the subject of probes of an inbox: no generation is written so.
@@ -65,7 +68,8 @@ func (p *Puller) Run(ctx context.Context) error {
 	if err != nil {
 		return apiError("pull", p.pool, err)
 	}
-	defer p.b.onReconnect(p.restart)()
+	defer p.b.onReconnect(p.lost)()
+	p.settleDoubt()
 	tick := time.NewTicker(pullHeartbeat / 2)
 	defer tick.Stop()
 	for {
@@ -85,6 +89,7 @@ func (p *Puller) Run(ctx context.Context) error {
 				return &wire.Error{Op: "pull", Name: p.pool, Kind: wire.KindUnavailable, Msg: "the connection was closed"}
 			}
 			p.watch(now)
+			p.settleDoubt()
 		}
 	}
 }
@@ -224,6 +229,20 @@ func (p *Puller) restart() {
 	})
 }
 
+// lost is told of a reconnect: the server may be another one, or the same started anew.
+func (p *Puller) lost() {
+	p.lose()
+	p.restart()
+	p.settleDoubt()
+}
+
+// lose puts the calls that come into doubt.
+func (p *Puller) lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubt.begin()
+}
+
 // watch looks after a server that went silent though it owes us heartbeats. It
 // is sent a probe: a message to our own inbox. A server that sends it back, and
 // nothing else for as long again, has forgotten our requests. One that doesn't
@@ -242,6 +261,7 @@ func (p *Puller) watch(now time.Time) {
 	p.mu.Unlock()
 	switch {
 	case forgotten:
+		p.lose()
 		p.restart()
 	case !probe:
 		p.update(func() {})
@@ -286,10 +306,12 @@ func (p *Puller) receive(inbox string, msg *nats.Msg) {
 	switch status {
 	case "100": // heartbeat
 	case "503": // no such consumer, or JetStream is not up (yet): watch asks again
+		p.lose()
 		return
 	default: // 404, 408, 409: the request ended
 		left, _ = strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
 		if status == "409" && left == 0 {
+			p.lose()
 			return // consumer deleted or leader gone: watch finds the silence
 		}
 	}
@@ -313,6 +335,7 @@ func (p *Puller) arrived(inbox string, msg *nats.Msg) {
 		}
 		if err == nil {
 			p.busy++
+			d.Call.Doubtful = d.Call.Attempt == 1 && p.doubt.of(d.Call.Seq)
 		}
 	})
 	if err != nil {
@@ -367,6 +390,10 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 		c.Args.Type = manifestType + c.Args.Type
 	}
 	c.Run = runOfCall(h, c.Node, placeOf(c))
+	c.Fresh = wire.First(h, wire.HeaderFresh) != "" || c.Run == placeOf(c)
+	if c.Node != "" || c.Epoch > 0 {
+		c.Digest = wire.First(h, wire.HeaderDigest)
+	}
 	return d, nil
 }
 

@@ -22,6 +22,9 @@ import (
 // same effects on the state, which was stored before.
 func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error)) {
 	b := d.b
+	if r.Status == wire.StatusFailed {
+		r.By = string(placeOf(&d.Call))
+	}
 	h, body := r.Encode()
 	body, err := b.pack(ctx, nats.Header(h), body)
 	if err != nil {
@@ -32,6 +35,9 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 		func(_ uint64, err error) {
 			if err == nil {
 				err = d.Ack()
+				if r.Digest != "" {
+					b.releaseID(r.Run)
+				}
 			}
 			then(err)
 		})

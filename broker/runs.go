@@ -23,11 +23,13 @@ import (
 //	cb.run.<run>.<node>.each.in.<item>  its result, which awaits the others
 //	cb.run.<run>.$start.in.<what>   what the run began with
 //	cb.run.<run>.cancel             the run was cancelled
+//	cb.run.<run>.id                 which call has the id, if its caller chose it
 const (
 	runInput  = ".in."
 	runClaim  = ".claim"
 	runDone   = ".done"
 	runCancel = "cancel"
+	runID     = "id"
 
 	// marksAtMost bounds how many old cancellations a worker reads when it starts.
 	marksAtMost = 10_000
@@ -195,12 +197,20 @@ func (b *Broker) Cancel(ctx context.Context, run wire.RunID) error {
 
 // endRun stores the result of a run that no worker ends.
 func (b *Broker) endRun(ctx context.Context, r *wire.Result) error {
-	h, body := r.Encode()
-	_, err := b.put(ctx, &nats.Msg{Subject: bucketSubject(BucketResults, string(r.Run)), Header: nats.Header(h), Data: body})
-	if err == nil {
-		b.eventEnded(r)
+	has, claimed, err := b.claimOf(ctx, r.Run)
+	if err != nil {
+		return err
 	}
-	return err
+	r.Digest = has.Digest
+	h, body := r.Encode()
+	if _, err := b.put(ctx, &nats.Msg{Subject: bucketSubject(BucketResults, string(r.Run)), Header: nats.Header(h), Data: body}); err != nil {
+		return err
+	}
+	if claimed {
+		b.releaseID(r.Run)
+	}
+	b.eventEnded(r)
+	return nil
 }
 
 // Cancelled tells fn of every cancelled run until ctx ends: at once of those

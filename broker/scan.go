@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -165,6 +166,59 @@ func (b *Broker) bySeq(ctx context.Context, stream string, seq uint64) (*nats.Ms
 		return nil, err
 	}
 	return msgs[0], nil
+}
+
+// newest returns the last message of a subject, nil if there is none, as the stream's
+// leader has it: replicas may lag.
+func (b *Broker) newest(ctx context.Context, stream, subject string) (*nats.Msg, error) {
+	if b.topo.Replicas == 1 {
+		return b.last(ctx, stream, subject) // half the price
+	}
+	return b.stored(ctx, stream, getMsg{Last: subject})
+}
+
+// stored asks a stream's leader for a message; nil if there is none. It comes with the
+// headers that a direct get adds.
+func (b *Broker) stored(ctx context.Context, stream string, what getMsg) (*nats.Msg, error) {
+	body, err := json.Marshal(what)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	reply, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Message struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Header  []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(reply.Data, &answer); {
+	case err != nil:
+		return nil, err
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return nil, nil //nolint:nilnil // documented: there is none
+	case answer.Error != nil:
+		return nil, answer.Error
+	}
+	m := answer.Message
+	msg := &nats.Msg{Subject: m.Subject, Data: m.Data, Header: make(nats.Header)}
+	if len(m.Header) > 0 {
+		if msg.Header, err = nats.DecodeHeadersMsg(m.Header); err != nil {
+			return nil, err
+		}
+	}
+	msg.Header[jetstream.SubjectHeader] = []string{m.Subject}
+	msg.Header[jetstream.SequenceHeader] = []string{strconv.FormatUint(m.Seq, 10)}
+	msg.Header[headerTimeStamp] = []string{m.Time.Format(time.RFC3339Nano)}
+	return msg, nil
 }
 
 // bounds returns the first and last sequence of a stream.

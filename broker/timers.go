@@ -32,6 +32,7 @@ func timerOf(msg *nats.Msg, call *wire.Call) *nats.Msg {
 	timer := &nats.Msg{Subject: timerSubject(call), Header: msg.Header, Data: msg.Data}
 	timer.Header[headerTo] = []string{msg.Subject}
 	timer.Header[headerID] = msg.Header[wire.HeaderRun]
+	delete(timer.Header, wire.HeaderFresh) // it may be published twice: see Timers
 	// The client's own helper rounds to seconds.
 	timer.Header[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
 	timer.Header[headerScheduleTarget] = []string{subjectFire + strings.TrimPrefix(timer.Subject, subjectTimer)}

@@ -62,7 +62,7 @@ func (r *run) again(ctx context.Context, why restart) (Outcome, error) {
 	}
 	err = r.dispatch.Dispatch(ctx, wire.Call{
 		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Args: args.Value, Reply: r.call.Reply,
-		Level: r.call.Level, Past: why.RestartWith(), Epoch: r.call.Epoch + 1, Depth: r.call.Depth,
+		Level: r.call.Level, Past: why.RestartWith(), Epoch: r.call.Epoch + 1, Depth: r.call.Depth, Digest: r.call.Digest,
 	})
 	return Outcome{Again: why.Error()}, err
 }

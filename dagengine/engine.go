@@ -197,7 +197,7 @@ func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
 		return e.plans.Version(ctx, call.DAG)
 	}
 	// A start that is handed out again may have left calls of an older version.
-	if call.Node == "" && call.Attempt > 1 {
+	if call.Node == "" && call.Again() {
 		pins, err := e.runs.Inputs(ctx, call.RunState(), startNode, 0)
 		if err != nil {
 			return nil, err
@@ -378,7 +378,7 @@ func (r *run) publish(ctx context.Context, c command, past string) error {
 	return r.dispatch.Dispatch(ctx, wire.Call{
 		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Node: c.to.node.Name, Item: c.item, Items: c.items,
 		Args: c.value, Reply: r.call.Reply, Level: r.call.Level, Past: past, Epoch: r.call.Epoch, Depth: r.call.Depth,
-		Wait: c.to.node.Wait,
+		Digest: r.call.Digest, Wait: c.to.node.Wait,
 	})
 }
 

@@ -193,6 +193,13 @@ func TestOrderOfEffects(t *testing.T) {
 			err:   errFault,
 		},
 		{
+			name:  "a start that may have been handed out before goes on with its version",
+			call:  wire.Call{Attempt: 1, Doubtful: true},
+			given: &recorder{fail: "version", inputs: map[string]wire.Input{pinned: {Value: wire.Value{Body: []byte(`"d@old"`)}}}},
+			want:  "inputs $start fence 0; version",
+			err:   errFault,
+		},
+		{
 			name:  "a start that is handed out again goes on with its version",
 			call:  wire.Call{Attempt: 2},
 			given: &recorder{fail: "version", inputs: map[string]wire.Input{pinned: {Value: wire.Value{Body: []byte(`"d@old"`)}}}},
@@ -235,11 +242,11 @@ func TestWhatTravelsAlong(t *testing.T) {
 	plan := diamond(t)
 	for level, want := range map[string]string{"": "causal", "lww": "lww"} {
 		r := &recorder{plan: plan}
-		call := wire.Call{Run: "r1", Name: "d", Args: wire.Value{Body: []byte("5")}, Reply: "inbox", Level: level, Stream: "S", Seq: 3, Attempt: 1}
+		call := wire.Call{Run: "r1", Name: "d", Args: wire.Value{Body: []byte("5")}, Reply: "inbox", Level: level, Digest: "abc", Stream: "S", Seq: 3, Attempt: 1}
 		if _, err := NewEngine(r, r, r, r).Run(t.Context(), call, r); err != nil {
 			t.Fatal(err)
 		}
-		next := wire.Call{Run: "r1", Name: "d", DAG: plan.ID(), Node: "a", Args: call.Args, Reply: "inbox", Level: want}
+		next := wire.Call{Run: "r1", Name: "d", DAG: plan.ID(), Node: "a", Args: call.Args, Reply: "inbox", Level: want, Digest: "abc"}
 		if len(r.calls) != 1 || !reflect.DeepEqual(r.calls[0], next) {
 			t.Errorf("dispatched %+v, want %+v", r.calls, next)
 		}

@@ -19,6 +19,8 @@ type caller struct {
 	Reply string `json:"reply,omitempty"`
 	Level string `json:"level,omitempty"`
 	Depth int    `json:"depth,omitempty"`
+	// Digest is the call's.
+	Digest string `json:"digest,omitempty"`
 }
 
 // Signal brings a value from outside a run to the node that awaits it by this name,
@@ -106,7 +108,7 @@ func (e *Engine) heed(ctx context.Context, id wire.RunID, plan *Plan, v *vertex,
 			}
 		}
 	}
-	call.Reply, call.Level, call.Depth = by.Reply, by.Level, by.Depth
+	call.Reply, call.Level, call.Depth, call.Digest = by.Reply, by.Level, by.Depth, by.Digest
 	r := &run{Engine: e, plan: plan, call: &call, id: call.RunState()}
 	todo, past, err := r.gather(ctx, command{to: v}, fence)
 	if again, ok := errors.AsType[restart](err); ok {
@@ -142,6 +144,6 @@ func (r *run) keepAtOnce(ctx context.Context) error {
 		}
 	}
 	kept := r.began()
-	kept[callerOf] = wire.Input{Value: jsonOf(caller{Reply: r.call.Reply, Level: r.call.Level, Depth: r.call.Depth})}
+	kept[callerOf] = wire.Input{Value: jsonOf(caller{Reply: r.call.Reply, Level: r.call.Level, Depth: r.call.Depth, Digest: r.call.Digest})}
 	return r.keep(ctx, r.id, kept)
 }

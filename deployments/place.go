@@ -47,7 +47,7 @@ const placeAtMost = 64 << 10
 // arrived decides where a call runs that was pulled. It doesn't block.
 func (p *placer) arrived(d *broker.Delivery) {
 	// A further attempt stays: whatever happened to the first, it ends here.
-	if p.p.cfg.WithoutPlacement || d.Call.Attempt > 1 || len(d.Call.Args.Body) > placeAtMost {
+	if p.p.cfg.WithoutPlacement || d.Call.Again() || len(d.Call.Args.Body) > placeAtMost {
 		p.p.take(d)
 		return
 	}

@@ -153,7 +153,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
-		Functions: callable{b}, Post: post{b},
+		Functions: callable{b}, Post: post{b}, Ledger: b,
 	}
 	p.placer = newPlacer(b, p)
 	conf.References = p.placer

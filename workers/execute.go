@@ -67,6 +67,9 @@ func (j *job) settle(out Outcome, err error) {
 // execute runs the call's function, or its part of a DAG, up to the point
 // where all its effects but the result are stored.
 func (j *job) execute() (Outcome, error) {
+	if admitted, err := j.admit(); err != nil || !admitted {
+		return Outcome{}, err
+	}
 	if err := context.Cause(j.ctx); err != nil {
 		return Outcome{}, err
 	}
@@ -101,6 +104,21 @@ func (j *job) execute() (Outcome, error) {
 		err = j.Flush(j.ctx)
 	}
 	return Outcome{Done: true, Value: value, Past: j.Past()}, err
+}
+
+// admit says whether the call is to be run: it isn't if its run has ended.
+func (j *job) admit() (bool, error) {
+	if j.w.cfg.Ledger == nil {
+		return true, nil
+	}
+	verdict, err := j.w.cfg.Ledger.Admit(context.WithoutCancel(j.ctx), &j.call)
+	switch {
+	case err != nil:
+		return false, &storageError{err}
+	case verdict == wire.LookUp:
+		return false, errUnderWay
+	}
+	return verdict == wire.RunIt, nil
 }
 
 // crashes is how often a call may be handed out beyond its attempts: a worker
@@ -166,7 +184,7 @@ func (j *job) record(node string) string { return string(j.call.Run) + "/" + nod
 
 // committed returns the result of an earlier execution of the node that committed.
 func (j *job) committed(ctx context.Context, node string) (wire.Value, bool, error) {
-	if j.call.Attempt == 1 && j.call.Epoch == 0 {
+	if !j.call.Again() && j.call.Epoch == 0 {
 		return wire.Value{}, false, nil // if there were one after all, the commit would find it
 	}
 	v, found, err := j.session.Committed(ctx, j.w.cfg.Namespace, j.record(node))

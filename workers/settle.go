@@ -15,7 +15,15 @@ const (
 	waitForHost    = 250 * time.Millisecond
 	waitForStorage = time.Second
 	waitAtMost     = 30 * time.Second
+
+	// The same for a call whose run is under way in another one: at most lookAtMost.
+	lookFirst  = 100 * time.Millisecond
+	lookAtMost = 5 * time.Second
 )
+
+// errUnderWay is the error of a call whose run is under way in another one, by the
+// same id: it is handed out again, until that has ended.
+var errUnderWay = errors.New("another call of the run is under way")
 
 // longer is the wait at the job's attempt.
 func (j *job) longer(wait time.Duration) time.Duration {
@@ -51,7 +59,7 @@ func (e *storageError) Unwrap() error { return e.err }
 
 // finish stores the result, tells the caller and acknowledges the call.
 func (j *job) finish(r *wire.Result) {
-	r.Run, r.Name, r.Worker = j.call.Run, j.call.Name, j.w.cfg.ID
+	r.Run, r.Name, r.Worker, r.Digest = j.call.Run, j.call.Name, j.w.cfg.ID, j.call.Digest
 	r.Started, r.Took, r.Attempts, r.Restarts = j.began, j.took, j.call.Attempt, j.call.Epoch
 	if !j.w.Hosts(r.Name) {
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
@@ -82,7 +90,7 @@ func errOf(r *wire.Result) error {
 // end acknowledges a call whose run goes on in other calls.
 func (j *job) end() {
 	// The first attempt may have gone on to the run's end, which was told then.
-	if j.call.Attempt > 1 && j.w.pins.Holds(string(j.call.Run)) && j.w.values.Ended(context.Background(), j.call.Run) {
+	if j.call.Again() && j.w.pins.Holds(string(j.call.Run)) && j.w.values.Ended(context.Background(), j.call.Run) {
 		j.w.pins.Release(string(j.call.Run))
 	}
 	if err := j.d.Ack(); err != nil {
@@ -104,6 +112,10 @@ func (j *job) fail(err error) {
 	var missing *notHostedError
 	var storage *storageError
 	switch {
+	case errors.Is(err, errUnderWay):
+		j.nak(min(j.longer(lookFirst), lookAtMost))
+		j.w.settled(j)
+		return
 	case errors.As(err, &missing):
 		j.again(j.longer(waitForHost), err)
 		return
@@ -136,6 +148,7 @@ func (j *job) again(wait time.Duration, why error) {
 }
 
 func (j *job) nak(wait time.Duration) {
+	j.w.letGo(j) // it may come back before this returns
 	if err := j.d.Nak(wait); err != nil {
 		j.w.observe.unsettled(j, err) // it is handed out again after AckWait
 	}

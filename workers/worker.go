@@ -44,6 +44,8 @@ type Config struct {
 	Output func(call *wire.Call, of *wire.Function) io.Writer
 	// References is told of the keys that arguments refer to. Nil: nobody is.
 	References References
+	// Ledger knows of earlier calls. Nil: there are none.
+	Ledger Ledger
 	// Log is told of failures and of starting and stopping. Nil is silent.
 	Log *logrus.Entry
 }
@@ -55,6 +57,13 @@ type References interface {
 	// Used tells that a reference was resolved, whether the key was cached then, and
 	// how long its value is.
 	Used(namespace, key string, cached bool, bytes int)
+}
+
+// A Ledger knows what became of earlier calls.
+type Ledger interface {
+	// Admit says whether a call is to be run. Of a repeat it tells the caller what the
+	// run has come to. It may set the call's Digest.
+	Admit(ctx context.Context, call *wire.Call) (wire.Verdict, error)
 }
 
 // A Delivery is a call in hand: one handing-out by the pool's queue.
@@ -148,6 +157,7 @@ type Worker struct {
 
 	mu        sync.Mutex // guards what follows
 	jobs      map[*job]struct{}
+	inHand    map[uint64]*job // by the sequence of the call, until it is handed back
 	cancelled map[wire.RunID]time.Time
 	dags      map[string]*counters // of the runs that ended here
 	idle      chan struct{}        // closed when draining and no job is left
@@ -180,6 +190,7 @@ func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values 
 		spare:     make(chan *job),
 		back:      make(chan struct{}, cfg.Slots),
 		jobs:      make(map[*job]struct{}),
+		inHand:    make(map[uint64]*job),
 		cancelled: make(map[wire.RunID]time.Time),
 		dags:      make(map[string]*counters),
 		idle:      make(chan struct{}),
@@ -290,7 +301,9 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // Take runs a call on a goroutine of its own. release is called once, when its
 // slot is free again; the call may not be settled yet by then. A call that comes
-// after Run has returned is left to be handed out to another worker.
+// after Run has returned is left to be handed out to another worker. One that is in
+// hand already is left to that execution, which settles both: a server that was killed
+// hands calls out that it has forgotten to have handed out.
 func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel}
@@ -302,6 +315,13 @@ func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
 		return
 	default:
 	}
+	if _, twice := w.inHand[call.Seq]; twice && call.Seq != 0 {
+		w.mu.Unlock()
+		cancel(nil)
+		release()
+		return
+	}
+	w.inHand[call.Seq] = j
 	w.jobs[j] = struct{}{}
 	_, dead := w.cancelled[call.Run]
 	w.mu.Unlock()
@@ -341,8 +361,22 @@ func (w *Worker) settled(j *job) {
 	j.cancel(nil)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.letGoLocked(j)
 	delete(w.jobs, j)
 	w.endLocked()
+}
+
+// letGo notes that a job's call may be handed out again.
+func (w *Worker) letGo(j *job) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.letGoLocked(j)
+}
+
+func (w *Worker) letGoLocked(j *job) {
+	if w.inHand[j.call.Seq] == j {
+		delete(w.inHand, j.call.Seq)
+	}
 }
 
 // stopping says whether the worker takes no more calls.

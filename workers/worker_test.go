@@ -72,6 +72,70 @@ func TestJobsThatWaitedRunBySlots(t *testing.T) {
 	}
 }
 
+// ledger admits calls by their runs.
+type ledger map[wire.RunID]wire.Verdict
+
+func (l ledger) Admit(_ context.Context, call *wire.Call) (wire.Verdict, error) {
+	call.Digest = "of " + string(call.Run)
+	return l[call.Run], nil
+}
+
+// A call whose run has ended is acknowledged and not run; one whose run is under way
+// elsewhere comes back.
+func TestOnlyWhatIsAdmittedRuns(t *testing.T) {
+	r := newRig(t)
+	r.cfg.Ledger = ledger{"ended": wire.Ended, "elsewhere": wire.LookUp, "new": wire.RunIt}
+	var ran atomic.Int32
+	r.host(wire.Function{Name: "f"}, func(context.Context, *runtime.Call) (wire.Value, error) {
+		ran.Add(1)
+		return wire.Value{}, nil
+	})
+	for run, want := range map[wire.RunID]string{"ended": "ack", "elsewhere": "nak 400ms", "new": "finish"} {
+		d := newDelivery()
+		r.Take(wire.Call{Name: "f", Run: run, Seq: 7, Attempt: 3}, d, func() {})
+		if got := <-d.ended; got != want {
+			t.Errorf("run %s: %s, want %s", run, got, want)
+		}
+		if d.result != nil && d.result.Digest != "of new" {
+			t.Errorf("the result's fingerprint is %q", d.result.Digest)
+		}
+	}
+	if ran.Load() != 1 {
+		t.Errorf("ran %d of one call", ran.Load())
+	}
+}
+
+// A call that is in hand is not run beside itself when it is handed out again, and can
+// be once it has been handed back.
+func TestACallIsInHandOnce(t *testing.T) {
+	r := newRig(t)
+	var ran atomic.Int32
+	began, goOn := make(chan struct{}, 2), make(chan error)
+	r.host(wire.Function{Name: "f", Attempts: 2}, func(context.Context, *runtime.Call) (wire.Value, error) {
+		ran.Add(1)
+		began <- struct{}{}
+		return wire.Value{}, <-goOn
+	})
+	call := wire.Call{Name: "f", Run: "r", Seq: 7, Attempt: 1}
+	first, second, third := newDelivery(), newDelivery(), newDelivery()
+	r.Take(call, first, func() {})
+	<-began
+	released := make(chan struct{})
+	r.Take(call, second, func() { close(released) })
+	<-released
+	goOn <- errors.New("once more")
+	if end := <-first.ended; !strings.HasPrefix(end, "nak") {
+		t.Fatal(end)
+	}
+	call.Attempt = 2
+	r.Take(call, third, func() {})
+	<-began
+	goOn <- nil
+	if end := <-third.ended; end != "finish" || ran.Load() != 2 || len(second.ended) != 0 {
+		t.Errorf("ended with %q after %d executions; the delivery of a call in hand was settled %d times", end, ran.Load(), len(second.ended))
+	}
+}
+
 type values map[wire.RunID]wire.Result
 
 func (v values) Unpack(_ context.Context, val wire.Value) (wire.Value, error) { return val, nil }

@@ -1,6 +1,10 @@
 package wire
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -23,6 +27,13 @@ type Call struct {
 	Epoch int    // how often the run has begun again
 	Depth int    // in how many runs of other DAGs the run is contained
 
+	// Fresh says that no other call has, or will have, the run's id: no earlier call
+	// of the run is looked for. An id that a caller chose is not fresh.
+	Fresh bool
+	// Digest, of a run whose id isn't fresh, tells its call from others under the same
+	// id: see Fingerprint.
+	Digest string
+
 	// Of a call that is one of many for a node: which item of the list, counted
 	// from 0, and how many there are. Items is 0 otherwise.
 	Item  int
@@ -33,9 +44,29 @@ type Call struct {
 	// Of a delivery: where the call is stored and how often it was handed out.
 	Stream  string
 	Seq     uint64
-	Attempt int // 1 is the first
+	Attempt int // 1 is the first that the server knows of
 	Stored  time.Time
+	// Doubtful says that the call may have been handed out before, though the server
+	// doesn't know of it: a server that died forgets the last deliveries.
+	Doubtful bool
 }
+
+// Again says whether the call may have been handed out before.
+func (c *Call) Again() bool { return c.Attempt > 1 || c.Doubtful }
+
+// Named says whether the call is the one that a caller makes, under an id that may
+// have been used before.
+func (c *Call) Named() bool { return !c.Fresh && c.Node == "" && c.Epoch == 0 && c.Depth == 0 }
+
+// A Verdict says what becomes of a call that was handed out, before it is run.
+type Verdict int
+
+// Verdicts.
+const (
+	RunIt  Verdict = iota // nothing speaks against it
+	Ended                 // its run has ended, or its id is another call's: it is to be acknowledged
+	LookUp                // another call of the same run is under way: it is to be looked at again later
+)
 
 // RunState names the run in its state: each time that it begins again it has a
 // state of its own. The name of a later one has a colon, which no run's id has.
@@ -100,6 +131,29 @@ type Result struct {
 	Nodes    []NodeTiming // of a DAG
 	Past     string       // for the caller's next call, if it asked for that
 	Restarts int          // how often the run began again
+	// Digest is the Fingerprint of the run's call, of a run whose id isn't fresh.
+	Digest string
+	// By, of a run that failed, names the call that ended it: <stream>-<sequence>.
+	By string
+}
+
+// Fingerprint tells calls apart by the function or DAG that they name and by their
+// argument. White space in JSON makes no difference.
+func Fingerprint(name string, args Value) string {
+	typ, body := args.Type, args.Body
+	if args.IsJSON() {
+		typ = ""
+		var compact bytes.Buffer
+		if json.Compact(&compact, body) == nil {
+			body = compact.Bytes()
+		}
+	}
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(name), []byte(typ), body} {
+		h.Write(binary.AppendUvarint(nil, uint64(len(part))))
+		h.Write(part)
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
 // An Input is what one node of a DAG brings to another.
@@ -167,6 +221,12 @@ func (r *Result) info() string {
 	if r.Restarts > 0 {
 		b = strconv.AppendInt(append(b, " restarts="...), int64(r.Restarts), 10)
 	}
+	if r.Digest != "" {
+		b = append(append(b, " call="...), r.Digest...)
+	}
+	if r.By != "" {
+		b = append(append(b, " by="...), r.By...)
+	}
 	return string(b)
 }
 
@@ -226,6 +286,10 @@ func (r *Result) readInfo(line string) {
 			r.Attempts, _ = strconv.Atoi(value)
 		case "restarts":
 			r.Restarts, _ = strconv.Atoi(value)
+		case "call":
+			r.Digest = value
+		case "by":
+			r.By = value
 		}
 	}
 }

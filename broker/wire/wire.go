@@ -38,6 +38,8 @@ const (
 	HeaderDepth    = "Cb-Depth"    // in how many runs of other DAGs the run is contained; absent if in none
 	HeaderItem     = "Cb-Item"     // of one of many calls of a node: <which>/<how many>, counted from 0
 	HeaderSkipped  = "Cb-Skipped"  // of an input: nothing comes of it
+	HeaderFresh    = "Cb-Fresh"    // of a call: nobody else has, or will have, its Nats-Msg-Id
+	HeaderDigest   = "Cb-Digest"   // of a node's call: the fingerprint of the call that began its run
 	HeaderVersion  = "Cb-Version"  // of a line of log: of the function
 	HeaderNumber   = "Cb-Number"   // of a message between functions: the how manieth of its sender
 	HeaderType     = "Content-Type"

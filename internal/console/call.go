@@ -111,7 +111,7 @@ key, and {"$run": "RUN"} for the result of another run.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&async, "async", false, "print the run's id once the call is stored, and don't wait")
 	flags.DurationVar(&call.Wait, "in", 0, "run it no sooner than this long from now, such as 10s or 24h (250ms is the least)")
-	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id within two minutes, it still runs once")
+	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id while its result is kept, it still runs once")
 	flags.StringVar(&call.Level, "level", "", "consistency level, other than the function's own")
 	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

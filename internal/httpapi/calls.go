@@ -64,7 +64,7 @@ func (s *Server) callOf(w http.ResponseWriter, r *http.Request) (wire.Call, erro
 		return call, err
 	}
 	if call.Run == "" {
-		call.Run = wire.NewRunID()
+		call.Run, call.Fresh = wire.NewRunID(), true
 	} else if err := wire.CheckCallerID(call.Run); err != nil {
 		return call, err
 	}

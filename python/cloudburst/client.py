@@ -38,8 +38,9 @@ class Client:
 
     def start(self, name, *args, level=None, run_id=None):
         """Calls a function or DAG, and returns its Future once the call is stored. The
-        arguments may be values, refs of keys, and futures. With a run_id that was there in
-        the last two minutes nothing new is started."""
+        arguments may be values, refs of keys, and futures. With the run_id of an
+        earlier call nothing new is started while that call's result is kept; another function
+        or argument under the same run_id is a Conflict."""
         body, kind = values.pack(args)
         return self._start(name, body, kind, level, run_id)
 

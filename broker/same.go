@@ -1,0 +1,80 @@
+package broker
+
+import (
+	"context"
+	"math"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
+)
+
+// A stream drops a call whose id it has, whatever else is in it, and acknowledges it as
+// a duplicate. So who publishes one compares the two.
+
+// anySequence stands for the sequence of a first call that wasn't told.
+const anySequence = math.MaxUint64
+
+// fingerprintOf is the wire.Fingerprint of a call's message as it is stored.
+func fingerprintOf(name string, msg *nats.Msg) string {
+	args := wire.Value{Body: msg.Data, Type: msg.Header.Get(wire.HeaderType)}
+	if msg.Header.Get(wire.HeaderChunks) != "" {
+		args.Type = manifestType + args.Type
+	}
+	return wire.Fingerprint(name, args)
+}
+
+// compare settles what a duplicate is: the same call, which is stored then, or another
+// one, which is an error. The storage may not tell now: then it is found out later.
+func (p *Pending) compare(ctx context.Context) error {
+	seq := p.first.Load()
+	if seq == 0 {
+		return nil
+	}
+	first, err := p.b.fingerprint(ctx, p.Run, p.msg.Subject, seq)
+	switch {
+	case err != nil:
+		return nil //nolint:nilerr // said above
+	case conflicts(first, p.digest):
+		return errConflict(p.Run, p.name, "")
+	}
+	p.first.Store(0)
+	p.markStored()
+	return nil
+}
+
+// fingerprint returns that of the first call of a run, which was stored under a
+// sequence of the stream of subject; empty if nothing tells it any more.
+func (b *Broker) fingerprint(ctx context.Context, run wire.RunID, subject string, seq uint64) (string, error) {
+	msg, err := b.firstCall(ctx, subject, seq)
+	if err != nil {
+		return "", err
+	}
+	if msg != nil {
+		to := msg.Header.Get(headerTo) // of a timer
+		if to == "" {
+			to = msg.Subject
+		}
+		name, _ := parseCallSubject(to)
+		return fingerprintOf(name, msg), nil
+	}
+	_, r, err := b.end(ctx, run)
+	if err != nil || r.Digest != "" {
+		return r.Digest, err
+	}
+	has, _, err := b.claimOf(ctx, run)
+	return has.Digest, err
+}
+
+// firstCall reads a call, or a timer, by its sequence; nil if it isn't there any more.
+func (b *Broker) firstCall(ctx context.Context, subject string, seq uint64) (*nats.Msg, error) {
+	if strings.HasPrefix(subject, subjectTimer) {
+		return b.newest(ctx, StreamTimers, subject)
+	}
+	stream, err := b.js.StreamNameBySubject(ctx, subject)
+	if err != nil || seq == anySequence {
+		return nil, err
+	}
+	return b.stored(ctx, stream, getMsg{Seq: seq})
+}
