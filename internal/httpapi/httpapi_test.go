@@ -191,7 +191,11 @@ func TestRuns(t *testing.T) {
 	g.want(rec, 202, `"order/1"`)
 	rec = g.do("GET", "/v1/runs/order/1?wait=20s", "")
 	g.want(rec, 200, `"ok"`, `"value":81`)
-	g.want(g.do("POST", "/v1/fn/square?async&run=order/1", "10"), 202)
+	g.want(g.do("POST", "/v1/fn/square?async&run=order/1", "9"), 202)
+	g.want(g.do("POST", "/v1/fn/square?run=order/1", "9"), 200, "81")
+	for _, again := range []string{"square?async&run=order/1", "square?run=order/1", "bytes?run=order/1"} {
+		g.want(g.do("POST", "/v1/fn/"+again, "10"), 409, `"conflict"`, "order/1", "choose another id")
+	}
 	g.want(g.do("GET", "/v1/runs/order/1?wait=20s", ""), 200, `"value":81`) // it ran once
 	g.want(g.do("GET", "/v1/runs/nobody", ""), 404, `"unknown"`)
 	g.want(g.do("GET", "/v1/runs/a%20b", ""), 400)
