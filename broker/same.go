@@ -47,7 +47,7 @@ func (p *Pending) compare(ctx context.Context) error {
 // fingerprint returns that of the first call of a run, which was stored under a
 // sequence of the stream of subject; empty if nothing tells it any more.
 func (b *Broker) fingerprint(ctx context.Context, run wire.RunID, subject string, seq uint64) (string, error) {
-	msg, err := b.firstCall(ctx, subject, seq)
+	msg, err := b.heldCall(ctx, subject, seq)
 	if err != nil {
 		return "", err
 	}
@@ -67,8 +67,8 @@ func (b *Broker) fingerprint(ctx context.Context, run wire.RunID, subject string
 	return has.Digest, err
 }
 
-// firstCall reads a call, or a timer, by its sequence; nil if it isn't there any more.
-func (b *Broker) firstCall(ctx context.Context, subject string, seq uint64) (*nats.Msg, error) {
+// heldCall reads a call, or a timer, by its sequence; nil if it isn't there any more.
+func (b *Broker) heldCall(ctx context.Context, subject string, seq uint64) (*nats.Msg, error) {
 	if strings.HasPrefix(subject, subjectTimer) {
 		return b.newest(ctx, StreamTimers, subject)
 	}
