@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -95,18 +97,31 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Topology.Replicas == 0 && cfg.Server == nil {
 		b.topo.Replicas = b.replicasThere(ctx)
 	}
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		b.Close()
-		return nil, err
+		return nil, &wire.Error{Op: "connect to NATS", Name: RedactURL(urls), Kind: wire.KindTimeout, Msg: "no connection in the time that there was", Err: context.Cause(ctx)}
 	}
 	return b, nil
 }
 
-// connectError tells a server that is away from one that doesn't want us.
+// connectError tells a server that is away from one that doesn't want us, and from
+// what can't be a server at all.
 func connectError(urls string, err error) error {
-	e := &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: RedactURL(urls), Msg: err.Error() + "; is a server running there? `cloudburst server` starts one", Err: err}
-	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
-		e.Kind, e.Msg = wire.KindBadArgument, err.Error()+"; check the user, the password or the credentials file"
+	e := &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: RedactURL(urls), Err: err}
+	why := strings.TrimPrefix(err.Error(), "nats: ")
+	var address *net.AddrError
+	var parse *url.Error
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		e.Kind, e.Msg = wire.KindBadArgument, why+"; check the user, the password or the credentials file"
+	case errors.As(err, &address), errors.As(err, &parse):
+		e.Kind, e.Msg = wire.KindBadArgument, "this is no address of a server; it looks like nats://127.0.0.1:4222"
+	case strings.Contains(why, "certificate"), strings.Contains(why, "credentials"), strings.Contains(why, "tls:"):
+		e.Kind, e.Msg = wire.KindBadArgument, why+"; check the files of the certificates and the credentials"
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, nats.ErrTimeout):
+		e.Msg = "nobody answers there; is a server running? `cloudburst server` starts one"
+	default:
+		e.Msg = why + "; is a server running there? `cloudburst server` starts one"
 	}
 	return e
 }
@@ -258,6 +273,10 @@ func apiError(op, name string, err error) error {
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		e.Msg = "no answer from the server in time; it may be down or without a quorum"
+	case errors.Is(err, nats.ErrNoResponders):
+		e.Msg = "nobody answers for it now: its stream isn't there, or JetStream is on its way back; try again"
+	case errors.Is(err, nats.ErrConnectionClosed):
+		e.Msg = "the connection is closed"
 	case errors.Is(err, nats.ErrMaxPayload):
 		e.Kind, e.Msg = wire.KindTooLarge, "larger than the server's max_payload"
 	case errors.As(err, &api):

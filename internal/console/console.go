@@ -147,6 +147,9 @@ func finish(cmd *cobra.Command) {
 	case check != nil:
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
+				if strings.HasPrefix(err.Error(), "unknown command") { // cobra's, of one that takes none
+					return usagef(cmd, "%s takes no argument (%q)", cmd.CommandPath(), args[0])
+				}
 				return usagef(cmd, "%w; want %s", err, cmd.UseLine())
 			}
 			return nil
@@ -174,13 +177,16 @@ func (c *console) on(within time.Duration, do action) func(*cobra.Command, []str
 		defer cancel()
 		client, err := c.connect(ctx, within)
 		if err != nil {
-			return err
+			return explain(cmd, within, err)
 		}
 		defer client.Close()
-		if err = do(ctx, client, args); err != nil && cmd.Context().Err() == nil {
+		if err = do(ctx, client, args); err == nil {
+			return nil
+		}
+		if cmd.Context().Err() == nil {
 			err = diagnose(cmd.Context(), client, err)
 		}
-		return err
+		return explain(cmd, within, err)
 	}
 }
 

@@ -63,6 +63,7 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 			})
 		}),
 	}
+	cmd.Annotations = map[string]string{goesOn: "either nothing has changed, or the new version takes all new calls: `cloudburst fn show NAME` tells"}
 	deployFlags(cmd, &d, &memory)
 	return cmd
 }
@@ -83,7 +84,7 @@ func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag
 	flags.StringVar(&d.Check, "check", "", "argument of a call that has to go well, as JSON; its writes are dropped")
 	flags.StringVar(&d.Want, "want", "", "what the call of --check has to return, as JSON")
 	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Python, cloudburst.Wasm}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
 	for _, name := range []string{"entry", "pool", "concurrency", "timeout", "attempts", "backoff", "memory", "about", "check", "want"} {
 		complete(cmd, name, cobra.NoFileCompletions)
 	}
@@ -117,6 +118,13 @@ once: nothing is uploaded or compiled. Later versions stay, to go forward to.`,
 			})
 		}),
 	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if to < 1 && cmd.Flags().Changed("to") {
+			return usagef(cmd, "--to %d: versions are numbered from 1", to)
+		}
+		return nil
+	}
+	cmd.Annotations = map[string]string{goesOn: "it may be done: `cloudburst fn show NAME` tells which version takes new calls"}
 	cmd.Flags().IntVar(&to, "to", 0, "the version (default the one before)")
 	complete(cmd, "to", cobra.NoFileCompletions)
 	return cmd
@@ -220,6 +228,12 @@ day. Of one call 1 MiB or 10,000 lines are kept at most.`,
 				return err
 			})
 		}),
+	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if filter.Last < 0 {
+			return usagef(cmd, "--last %d: less than 0", filter.Last)
+		}
+		return nil
 	}
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&filter.Run), "run", "", "of this run only")

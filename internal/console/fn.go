@@ -61,8 +61,9 @@ serve a function now; with none, calls of it are stored and wait.`,
 		RunE: c.on(askWithin, c.listFunctions),
 	}
 	rm := &cobra.Command{
-		Use:   "rm NAME...",
-		Short: "Remove functions",
+		Use:         "rm NAME...",
+		Annotations: map[string]string{goesOn: "some functions may be removed: `cloudburst fn ls` tells"},
+		Short:       "Remove functions",
 		Long: `Removes functions: calls of them are refused from now on, and those that wait
 fail. A function that a DAG uses stays. A worker that serves it brings it back
 when it starts, so stop that first.`,
@@ -70,7 +71,9 @@ when it starts, so stop that first.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: c.completeAll(c.functionNames),
 		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
-			return c.removeAll(args, func(name string) error { return client.Broker().RemoveFunction(ctx, name) })
+			return c.removeAll(args, func(name string) error {
+				return c.suggest(ctx, client, c.functionNames, name, client.Broker().RemoveFunction(ctx, name))
+			})
 		}),
 	}
 	return group("fn", "Deploy, list and remove functions", `A function is code with a name, run by the workers of one pool. WebAssembly and
