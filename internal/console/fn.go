@@ -27,14 +27,15 @@ type jsonFunction struct {
 	Registered time.Time `json:"registered"`
 
 	// Of one that was deployed.
-	Version     int    `json:"version,omitempty"`
-	Image       string `json:"image,omitempty"`
-	Size        int64  `json:"size,omitempty"`
-	Entry       string `json:"entry,omitempty"`
-	Memory      int64  `json:"memory,omitempty"`
-	Concurrency int    `json:"concurrency,omitempty"`
-	Check       string `json:"check,omitempty"`
-	Want        string `json:"want,omitempty"`
+	Version     int      `json:"version,omitempty"`
+	Image       string   `json:"image,omitempty"`
+	Size        int64    `json:"size,omitempty"`
+	Entry       string   `json:"entry,omitempty"`
+	Args        []string `json:"args,omitempty"`
+	Memory      int64    `json:"memory,omitempty"`
+	Concurrency int      `json:"concurrency,omitempty"`
+	Check       string   `json:"check,omitempty"`
+	Want        string   `json:"want,omitempty"`
 
 	// Broken is why the entry can't be used; of such a one only the name is known.
 	Broken string `json:"broken,omitempty"`
@@ -45,7 +46,7 @@ func jsonFunctionOf(f cloudburst.Function, workers int) jsonFunction {
 	return jsonFunction{
 		Name: f.Name, Pool: f.Pool, Runtime: f.Runtime, About: f.About, TimeoutMS: ms(l.Timeout), Attempts: l.Attempts,
 		BackoffMS: ms(l.Backoff), Level: levelOf(f.Level), Atomic: f.Transactional, Workers: workers, Registered: f.Registered,
-		Version: f.Version, Image: f.Image, Size: f.Size, Entry: f.Entry, Memory: f.Memory, Concurrency: f.Concurrency, Check: f.Check, Want: f.Want,
+		Version: f.Version, Image: f.Image, Size: f.Size, Entry: f.Entry, Args: f.Args, Memory: f.Memory, Concurrency: f.Concurrency, Check: f.Check, Want: f.Want,
 	}
 }
 

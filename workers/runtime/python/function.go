@@ -17,6 +17,7 @@ type function struct {
 	name    string
 	python  *interpreter
 	entry   string
+	args    []string
 	memory  int64
 	idleFor time.Duration
 	home    *home    // of the code, and of the instances' directories

@@ -167,7 +167,7 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 		return nil, &wire.Error{Op: "load", Name: p.Function, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
 	}
 	f := &function{
-		runtime: r, name: p.Function, python: python, entry: p.Entry, memory: memory, idleFor: r.cfg.Idle,
+		runtime: r, name: p.Function, python: python, entry: p.Entry, args: p.Args, memory: memory, idleFor: r.cfg.Idle,
 		places: concurrency, live: make(map[*instance]struct{}),
 	}
 	if err = f.settle(r.cfg.Scratch); err == nil {
@@ -213,6 +213,7 @@ func (f *function) copy(p runtime.Program) error {
 // settings are what an instance is told as it starts.
 type settings struct {
 	Entry     string   `json:"entry"`
+	Args      []string `json:"args"`
 	Memory    int64    `json:"memory"`
 	Processes int      `json:"processes"` // 0 doesn't bound them
 	Alone     bool     `json:"alone"`     // nobody else runs as its user
@@ -223,7 +224,7 @@ type settings struct {
 
 // arguments are an instance's command line.
 func (f *function) arguments() ([]string, error) {
-	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
+	s := settings{Entry: f.entry, Args: f.args, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
 	if stdruntime.GOMAXPROCS(0) > 1 {
 		s.Eager = instanceEagerFor.Nanoseconds()
 	}

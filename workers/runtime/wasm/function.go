@@ -18,7 +18,8 @@ type function struct {
 	name          string
 	module        *module
 	entry         string
-	init, prepare bool // are exported, and to be run before the entry
+	args          []string // its command line, the name first
+	init, prepare bool     // are exported, and to be run before the entry
 	limit         int64
 	wazero        wazero.Runtime
 	compiled      wazero.CompiledModule
