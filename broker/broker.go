@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,7 +34,8 @@ type Config struct {
 	TLSCA, TLSCert, TLSKey string
 	// Timeout bounds every request to the server. Default 5 s.
 	Timeout time.Duration
-	// Topology says how streams and buckets are made.
+	// Topology is what EnsurePlatform writes down, or changes. Others have no use for
+	// it: the platform keeps its sizes itself.
 	Topology Topology
 	// Log is told of lost and regained connections. Nil is silent.
 	Log *logrus.Entry
@@ -48,7 +48,7 @@ type Broker struct {
 	js      jetstream.JetStream
 	mux     *mux
 	timeout time.Duration
-	topo    Topology
+	sizes   sizes
 	known   known
 	observe observer
 	objects objects
@@ -66,7 +66,9 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 5 * time.Second
 	}
-	b := &Broker{timeout: cfg.Timeout, topo: cfg.Topology.withDefaults(), observe: observer{cfg.Log}, again: make(chan struct{})}
+	b := &Broker{timeout: cfg.Timeout, observe: observer{cfg.Log}, again: make(chan struct{})}
+	b.sizes.given = cfg.Topology
+	b.sizes.now.Store(&settled{Topology: cfg.Topology.withDefaults()})
 	opts, err := b.options(cfg)
 	if err != nil {
 		return nil, err
@@ -94,8 +96,14 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	b.mu.Lock() // a connection may be closed for good at any time
 	b.mux = m
 	b.mu.Unlock()
-	if cfg.Topology.Replicas == 0 && cfg.Server == nil {
-		b.topo.Replicas = b.replicasThere(ctx)
+	if err := b.follow(); err != nil {
+		b.nc.Close()
+		return nil, fmt.Errorf("follow the platform's sizes: %w", err)
+	}
+	if cfg.Server == nil || cfg.Server.cfg.Cluster == nil { // one of several has nobody to ask yet
+		if _, err := b.learnStored(ctx, min(cfg.Timeout, 2*time.Second)); err != nil {
+			b.observe.sizesUnknown(err) // whoever needs them asks again
+		}
 	}
 	if ctx.Err() != nil {
 		b.Close()
@@ -137,18 +145,6 @@ func RedactURL(list string) string {
 		}
 	}
 	return strings.Join(urls, ",")
-}
-
-// replicasThere is on how many servers the platform keeps everything that is there
-// already; 1 if there is none, or it doesn't answer: what is made then is refused if
-// that was wrong.
-func (b *Broker) replicasThere(ctx context.Context) int {
-	have, err := b.configOf(ctx, "STREAM.INFO."+StreamRuns, nil, min(b.timeout, 2*time.Second))
-	n, _ := strconv.Atoi(string(have["num_replicas"]))
-	if err != nil || n < 1 {
-		return 1
-	}
-	return n
 }
 
 // Close flushes what was published and ends the connection. Requests under way
@@ -295,6 +291,7 @@ func apiError(op, name string, err error) error {
 const (
 	codeNoResources   = 10023 // the disk or the account's storage is full
 	codeNoStorage     = 10047
+	codeNoReplicas    = 10074 // a server that is alone keeps one copy
 	codeTooLarge      = 10054
 	codeStoreFailed   = 10077 // maximum bytes or messages exceeded
 	codeWrongLastSeq  = 10071
@@ -316,6 +313,3 @@ func apiKind(e *jetstream.APIError) wire.Kind {
 		return wire.KindUnavailable
 	}
 }
-
-// AckWait is after how long without a sign of life a call is handed out again.
-func (b *Broker) AckWait() time.Duration { return b.topo.AckWait }

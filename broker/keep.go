@@ -32,7 +32,7 @@ func (b *Broker) restorePlatform(ctx context.Context) error {
 		return err
 	}
 	var failed []error
-	for _, cfg := range append(b.topo.platform(), b.topo.namespace(DefaultNamespace)) {
+	for _, cfg := range append(b.topology().platform(), b.topology().namespace(DefaultNamespace)) {
 		if names[cfg.Name] {
 			b.absent.there(cfg.Name)
 			continue

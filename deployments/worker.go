@@ -66,7 +66,7 @@ const announceEvery = time.Second
 // error at once.
 func RunWorker(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	var p *parts
-	err := patiently(ctx, patience, cfg.Log, func() (err error) {
+	err := patiently(ctx, patience, false, cfg.Log, func() (err error) {
 		p, err = newParts(ctx, b, cfg.withDefaults())
 		return err
 	})
@@ -152,7 +152,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
-		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
+		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
 		Functions: callable{b}, Post: post{b}, Ledger: b,
 	}
 	p.placer = newPlacer(b, p)
@@ -257,6 +257,7 @@ func (p *parts) run(ctx context.Context) error {
 			return p.b.ServeDeployments(ctx, p.id, p.library.prepare, p.library.adopt, announce)
 		})
 	}
+	defer p.b.OnSizes(func(t broker.Topology) { p.worker.SetAckWait(t.AckWait) })()
 	start(&middle, mid, p.worker.Run)
 	pulling, stopPulling := context.WithCancel(ctx)
 	defer stopPulling()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -151,7 +152,9 @@ type Worker struct {
 
 	// spare takes jobs to goroutines that have nothing to do. They are kept for
 	// their stacks, which a new goroutine would have to grow for every call.
-	spare chan *job
+	spare  chan *job
+	waits  atomic.Int64  // the acknowledgement wait, as it is now
+	rhythm chan struct{} // told when it has changed
 	// back holds the places of jobs that gave up their slots to wait for a future.
 	back chan struct{}
 
@@ -183,7 +186,7 @@ func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values 
 	if cfg.Slots <= 0 {
 		cfg.Slots = 64
 	}
-	return &Worker{
+	w := &Worker{
 		cfg: cfg, stores: stores, peers: peers, values: values, graphs: graphs,
 		observe:   &observer{log: cfg.Log, events: events},
 		functions: make(map[string]*hosted),
@@ -194,7 +197,10 @@ func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values 
 		cancelled: make(map[wire.RunID]time.Time),
 		dags:      make(map[string]*counters),
 		idle:      make(chan struct{}),
+		rhythm:    make(chan struct{}, 1),
 	}
+	w.waits.Store(int64(cfg.AckWait))
+	return w
 }
 
 // Host adds a function, or puts another version in its place: calls that begin
@@ -281,7 +287,7 @@ func (w *Worker) Hosts(function string) bool { return w.hosted(function) != nil 
 // within their own time-outs, whatever happens to ctx.
 func (w *Worker) Run(ctx context.Context) error {
 	w.observe.started(w)
-	beat := time.NewTicker(w.cfg.AckWait / 3)
+	beat := time.NewTicker(w.ackWait() / 3)
 	defer beat.Stop()
 	stop := ctx.Done()
 	for {
@@ -293,11 +299,25 @@ func (w *Worker) Run(ctx context.Context) error {
 			close(w.spare)
 			w.observe.drained(w)
 			return nil
+		case <-w.rhythm:
+			beat.Reset(w.ackWait() / 3)
+			w.beat(time.Now()) // the last sign may be older than the new wait allows
 		case now := <-beat.C:
 			w.beat(now)
 		}
 	}
 }
+
+// SetAckWait changes after how long without a sign of life calls are handed out again.
+func (w *Worker) SetAckWait(wait time.Duration) {
+	w.waits.Store(int64(wait))
+	select {
+	case w.rhythm <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+func (w *Worker) ackWait() time.Duration { return time.Duration(w.waits.Load()) }
 
 // Take runs a call on a goroutine of its own. release is called once, when its
 // slot is free again; the call may not be settled yet by then. A call that comes
@@ -419,7 +439,7 @@ func (w *Worker) beat(now time.Time) {
 	var long []*job
 	w.mu.Lock()
 	for j := range w.jobs {
-		if now.Sub(j.began) >= w.cfg.AckWait/4 {
+		if now.Sub(j.began) >= w.ackWait()/4 {
 			long = append(long, j)
 		}
 	}

@@ -510,6 +510,32 @@ func TestCancelEndsCallsInHandAndThoseToCome(t *testing.T) {
 	}
 }
 
+// A call that is in hand when the acknowledgement wait gets shorter gets its signs of
+// life as often as that needs.
+func TestSignsOfLifeFollowTheAckWait(t *testing.T) {
+	r := newRig(t)
+	r.Worker = New(Config{ID: "w1", Pool: "p", Source: "s", AckWait: 24 * time.Hour}, oneStore{r.store}, nil, values{}, &r.graphs, nil)
+	until := make(chan struct{})
+	r.host(wire.Function{Name: "f"}, func(context.Context, *runtime.Call) (wire.Value, error) {
+		<-until
+		return wire.Value{}, nil
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	d := newDelivery()
+	r.Take(wire.Call{Name: "f", Run: "r", Attempt: 1}, d, func() {})
+	r.SetAckWait(30 * time.Millisecond)
+	for range 3 {
+		<-d.beats
+	}
+	close(until)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDrainFinishesWhatIsInHandAndGivesSignsOfLife(t *testing.T) {
 	r := newRig(t)
 	entered, leave := make(chan struct{}), make(chan struct{})

@@ -51,8 +51,9 @@ type console struct {
 
 // How long a command takes at most, unless --timeout says otherwise.
 const (
-	askWithin  = 10 * time.Second // the platform, about itself
-	callWithin = time.Minute      // a function
+	askWithin    = 10 * time.Second // the platform, about itself
+	callWithin   = time.Minute      // a function
+	changeWithin = time.Minute      // the platform, to change all its streams
 )
 
 // The groups of the root's help.
@@ -114,7 +115,7 @@ func (c *console) root() *cobra.Command {
 	}
 	add(groupSetUp, c.server(), c.cluster(), c.gateway(), c.demo(), newBench(c), c.version())
 	add(groupUse, c.call(), c.result(), c.fn(), c.dag(), c.kv())
-	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool(), c.doctor())
+	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool(), c.platform(), c.doctor())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)
 	root.InitDefaultCompletionCmd("completion") // some argument, or it isn't made

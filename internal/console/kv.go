@@ -49,7 +49,7 @@ func (c *console) kv() *cobra.Command {
 	cmd := group("kv", "Read and write state", kvLong, c.kvGet(&ns), c.kvPut(&ns), c.kvList(&ns), c.kvRemove(&ns))
 	cmd.PersistentFlags().StringVarP(&ns, "namespace", "n", broker.DefaultNamespace, "namespace of the keys")
 	complete(cmd, "namespace", c.completeAll(c.namespaces))
-	c.topo.addReplicas(cmd)
+	c.topo.addIgnored(cmd.PersistentFlags(), "replicas")
 	return cmd
 }
 

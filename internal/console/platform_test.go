@@ -279,6 +279,8 @@ func TestJSONShapes(t *testing.T) {
 	shape(0, "dead", "replay", "1")
 	shape(0, "worker", "ls")
 	shape(0, "pool", "ls")
+	shape(0, "platform")
+	shape(0, "platform", "set", "dead-ttl=24h")
 	shape(0, "version")
 	shape(0, "fn", "rm", "sum")
 	golden(t, "shapes.txt", b.String())
