@@ -54,8 +54,9 @@ type Deployment struct {
 	Backoff       time.Duration // before the second attempt, doubled from there. Default 100 ms
 	// Memory bounds each instance, in bytes. Default 128 MiB of Wasm, 256 MiB of Python.
 	Memory int64
-	// Concurrency is how many instances one worker has at most. More take more
-	// memory: 10 MiB and more each of Python. Default: some for each core.
+	// Concurrency is how many calls one worker runs at once, each in an instance. Calls that
+	// wait for others keep theirs beside those. More take more memory: 10 MiB and more each
+	// of Python. Default: some for each core.
 	Concurrency int
 	// Check is the argument, as JSON, of a call that every worker tries before
 	// anybody else gets to call the version; what it writes is dropped. Want is

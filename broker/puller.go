@@ -22,7 +22,8 @@ const (
 )
 
 // A Puller takes calls from one pool's stream, never more than it has free
-// slots for: credit asked of the server plus busy slots never exceed its slots.
+// slots for: credit asked of the server plus busy slots never exceed its slots, but for
+// calls that take their slots back (Retake).
 // It exists because the client's own consumers prefetch past the free slots,
 // or, with a small prefetch, can lose their next pull and idle for seconds.
 //
@@ -132,6 +133,10 @@ func (p *Puller) takeBack() {
 
 // Release gives back the slot of one call.
 func (p *Puller) Release() { p.update(func() { p.busy-- }) }
+
+// Retake takes a slot for a call that had released its own and runs on. More may be busy
+// than there are for a while: then no call is asked for.
+func (p *Puller) Retake() { p.update(func() { p.busy++ }) }
 
 // Reserve lets the puller take calls that other workers hand over, up to room of its
 // slots. It is called before Run, once. Slots are only kept for them while they come

@@ -30,6 +30,9 @@ type WorkerConfig struct {
 	// MinSlots and MaxSlots bound what it may be told to go to while it runs.
 	// Default Slots, both: it is told nothing.
 	MinSlots, MaxSlots int
+	// InHand is how many calls it has in hand at most, with those that wait for calls of
+	// their own and take no slot. Default 2048: see workers.Config.
+	InHand int
 	// Namespace is the bucket of its functions' state. Default "state".
 	Namespace string
 	// CacheBytes bounds its cache, for each namespace. Default 256 MiB.
@@ -152,7 +155,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
-		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
+		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, InHand: cfg.InHand, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
 		Functions: callable{b}, Post: post{b}, Ledger: b,
 	}
 	p.placer = newPlacer(b, p)
@@ -178,7 +181,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 // take runs a call that has a slot.
 func (p *parts) take(d *broker.Delivery) {
 	d.Worker = p.id
-	p.worker.Take(d.Call, d, p.puller.Release)
+	p.worker.Take(d.Call, d, p.puller)
 }
 
 // checkPool refuses a worker that lacks functions of its pool: calls of them
@@ -365,13 +368,14 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 	numbers := make(map[string]broker.FunctionStats)
 	info.Calls, info.Failures = 0, 0
 	for name, s := range p.worker.Stats() {
-		numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, LastError: s.LastError}
+		numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, Waited: s.Waited, LastError: s.LastError}
 		if p.worker.Hosts(name) {
 			info.Calls += s.Calls
 			info.Failures += s.Errors
 		}
 	}
 	info.Slots = int(p.slots.Load())
+	info.Blocked = p.worker.Blocked()
 	info.Busy, info.Retries, info.Restarts = p.puller.Busy(), p.worker.Retries(), p.worker.Restarts()
 	info.Functions = info.Functions[:0]
 	for _, f := range p.worker.Functions() {

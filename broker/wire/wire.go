@@ -37,7 +37,7 @@ const (
 	HeaderLevel    = "Cb-Level"    // consistency level asked for
 	HeaderSession  = "Cb-Session"  // what the run has seen so far; of a result, what a next call hands on
 	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
-	HeaderDepth    = "Cb-Depth"    // in how many runs of other DAGs the run is contained; absent if in none
+	HeaderDepth    = "Cb-Depth"    // in how many other runs the run is; absent if in none
 	HeaderItem     = "Cb-Item"     // of one of many calls of a node: <which>/<how many>, counted from 0
 	HeaderSkipped  = "Cb-Skipped"  // of an input: nothing comes of it
 	HeaderFresh    = "Cb-Fresh"    // of a call: nobody else has, or will have, its Nats-Msg-Id

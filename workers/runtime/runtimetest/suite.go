@@ -93,6 +93,7 @@ func Run(t *testing.T, s Suite) {
 	t.Run("state", s.state)
 	t.Run("lattices", s.lattices)
 	t.Run("functions", s.functions)
+	t.Run("nested", s.nested)
 	t.Run("mail", s.mail)
 	t.Run("errors", s.errors)
 	t.Run("guests", s.guests)

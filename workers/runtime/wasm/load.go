@@ -89,8 +89,8 @@ func (r *Runtime) newFunction(p runtime.Program, m *module) (*function, error) {
 	if concurrency <= 0 {
 		concurrency = r.cfg.Concurrency
 	}
-	f.slots = make(chan struct{}, concurrency)
-	f.freed = make(chan struct{}, concurrency)
+	f.room, f.most = runtime.NewRoom(concurrency, r.cfg.Blocked), concurrency
+	f.freed = make(chan struct{}, f.room.Held())
 	f.ctx, f.end = context.WithCancelCause(context.Background())
 	return f, nil
 }
