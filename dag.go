@@ -7,7 +7,6 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/deployments"
-	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
 // The parts of a DAG's definition.
@@ -98,7 +97,7 @@ func (c *Client) Signal(ctx context.Context, run RunID, name string, value any) 
 	if err != nil {
 		return err
 	}
-	return runtime.Block(ctx, func() error { return deployments.Signal(ctx, c.broker, run, name, v) })
+	return deployments.Signal(ctx, c.broker, run, name, v)
 }
 
 // Result returns a run's stored result; ErrUnknown if there is none (yet).

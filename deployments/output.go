@@ -74,11 +74,7 @@ func (c callable) Start(ctx context.Context, name string, args wire.Value, run w
 	if err := wire.CheckName("function", name); err != nil {
 		return "", err
 	}
-	depth, err := runtime.Nested(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args, Run: run, Depth: depth})
+	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args, Run: run})
 	if err != nil {
 		return "", err
 	}
@@ -88,11 +84,7 @@ func (c callable) Start(ctx context.Context, name string, args wire.Value, run w
 
 // Await returns what a run returned.
 func (c callable) Await(ctx context.Context, run wire.RunID) (wire.Value, error) {
-	var r wire.Result
-	err := runtime.Block(ctx, func() (err error) {
-		r, err = c.b.Await(ctx, run)
-		return err
-	})
+	r, err := c.b.Await(ctx, run)
 	switch {
 	case err != nil:
 		return wire.Value{}, err

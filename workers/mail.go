@@ -77,21 +77,13 @@ func (m *mail) correspondent(to string) *correspondent {
 	return c
 }
 
-// Receive opens the mailbox when it is first called. The job keeps its slot if a message
-// is there.
-func (m *mail) Receive(ctx context.Context, wait time.Duration) (msg *wire.Message, err error) {
+// Receive opens the mailbox when it is first called.
+func (m *mail) Receive(ctx context.Context, wait time.Duration) (*wire.Message, error) {
 	box, err := m.open()
 	if err != nil {
 		return nil, err
 	}
-	if msg, err = box.Receive(ctx, 0); msg != nil || err != nil || wait <= 0 {
-		return msg, err
-	}
-	err = runtime.Block(ctx, func() (err error) {
-		msg, err = box.Receive(ctx, wait)
-		return err
-	})
-	return msg, err
+	return box.Receive(ctx, wait)
 }
 
 func (m *mail) open() (Mailbox, error) {

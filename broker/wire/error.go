@@ -105,14 +105,12 @@ type Error struct {
 // Error returns the failure in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.Op)
-	switch {
-	case e.Op != "" && e.Name != "":
-		fmt.Fprintf(&b, " %q: ", e.Name)
-	case e.Name != "":
+	if e.Op != "" {
+		b.WriteString(e.Op)
+		b.WriteByte(' ')
+	}
+	if e.Name != "" {
 		fmt.Fprintf(&b, "%q: ", e.Name)
-	case e.Op != "":
-		b.WriteString(": ")
 	}
 	b.WriteString(e.Kind.String())
 	if e.Msg != "" {

@@ -112,7 +112,7 @@ func (c *console) workerArgs(s *served, url, pool string) []string {
 			args = append(args, "--"+f.name, f.value)
 		}
 	}
-	return args
+	return append(args, c.topo.args()...)
 }
 
 // awaitFleet returns once every pool has the workers that it begins with.

@@ -124,28 +124,16 @@ func put64(m api.Memory, at uint64, v int64) errno {
 	return errSuccess
 }
 
-// argsSizesGet says how many arguments there are, and how long they are with their ends: the
-// function's name, and what it was deployed with.
+// argsSizesGet: the only argument is the function's name.
 func (x *execution) argsSizesGet(m api.Memory, a []uint64) errno {
-	all := 0
-	for _, arg := range x.f.args {
-		all += len(arg) + 1
-	}
-	return max(put32(m, a[0], len(x.f.args)), put32(m, a[1], all))
+	return max(put32(m, a[0], 1), put32(m, a[1], len(x.f.name)+1))
 }
 
 func (x *execution) argsGet(m api.Memory, a []uint64) errno {
-	pointers, texts := a[0], a[1]
-	for _, arg := range x.f.args {
-		if !m.WriteString(uint32(texts), arg+"\x00") { //nolint:gosec // that is the ABI
-			return errFault
-		}
-		if e := put32(m, pointers, int(uint32(texts))); e != errSuccess { //nolint:gosec // that is the ABI
-			return e
-		}
-		pointers, texts = pointers+4, texts+uint64(len(arg))+1
+	if !m.WriteString(uint32(a[1]), x.f.name+"\x00") { //nolint:gosec // that is the ABI
+		return errFault
 	}
-	return errSuccess
+	return put32(m, a[0], int(uint32(a[1]))) //nolint:gosec // that is the ABI
 }
 
 func environSizesGet(_ *execution, m api.Memory, a []uint64) errno {

@@ -107,11 +107,11 @@ func (w *writer) instruction(in *instruction, s *scope) {
 		w.branch(in)
 	case opBrTable:
 		w.table(in)
-	case opReturn, opReturnCall, opReturnCallIndirect:
+	case opReturn:
 		if w.region > 0 {
 			w.back()
 		}
-		w.out = w.m.copied(w.out, in)
+		w.out = append(w.out, opReturn)
 	case opBulk:
 		w.many(in)
 	default:

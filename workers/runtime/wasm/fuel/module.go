@@ -82,7 +82,6 @@ func split(b []byte) *module {
 		id := r.byte()
 		if id > secDataCount {
 			r.pos--
-			r.without(newSections, uint32(id))
 			r.fail("a section of the unknown kind %d", id)
 		}
 		r.section = sectionNames[id]
@@ -117,7 +116,6 @@ func (m *module) survey() {
 	for range r.length() {
 		if form := r.byte(); form != 0x60 {
 			r.pos--
-			r.without(newForms, uint32(form))
 			r.fail("a type of the unknown form %#x", form)
 		}
 		m.types = append(m.types, funcType{r.types(), r.types()})
@@ -126,10 +124,7 @@ func (m *module) survey() {
 	m.surveyImports()
 	m.surveyTables()
 	r = m.find(secMemory)
-	for i := range r.length() {
-		if i > 0 {
-			r.fail("it uses %v", memories)
-		}
+	for range r.length() {
 		r.limits()
 	}
 	r.done()
@@ -160,7 +155,6 @@ func (m *module) surveyImports() {
 			r.global()
 			m.globals++
 		default:
-			r.without(newImports, uint32(kind))
 			r.fail("an import of the unknown kind %d", kind)
 		}
 	}
@@ -216,7 +210,6 @@ func (m *module) surveyFunction(f *function) {
 		f.locals += int(n)
 		if t := r.byte(); !isValue(t) {
 			r.pos--
-			r.without(newTypes, uint32(t))
 			r.fail("the unknown type %#x", t)
 		}
 	}
