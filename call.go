@@ -8,6 +8,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
 type callOptions struct {
@@ -75,16 +76,24 @@ func (c *Client) With(opts ...CallOption) *Client {
 // that encodes as JSON, a Value, a reference (Ref) or a *Future of another
 // call. R is what the result decodes into; Value takes it as it is.
 //
+// A function that makes a call with its own context gives up its slot until the result is
+// there. So calls may be inside of each other, 64 of them, in a pool of any size; one more
+// fails with an error that says so. The same holds for Future.Wait and Session.Recv.
+//
 // It fails with ErrUnknown, ErrBusy, ErrTooLarge, ErrBadArgument or
 // ErrUnavailable if the call could not be made, with ErrTimeout if ctx ended
 // first (the run goes on), and with the function's own *Error otherwise.
 func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, error) {
 	var zero R
-	call, err := c.newCall(name, args)
+	call, err := c.newCall(ctx, name, args)
 	if err != nil {
 		return zero, err
 	}
-	r, err := c.broker.Call(ctx, call)
+	var r wire.Result
+	err = runtime.Block(ctx, func() (err error) {
+		r, err = c.broker.Call(ctx, call)
+		return err
+	})
 	if err != nil {
 		return zero, err
 	}
@@ -95,7 +104,7 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 // it will run, whatever happens to the caller. Close the future if nobody
 // waits for it.
 func Go[R any](ctx context.Context, c *Client, name string, args ...any) (*Future[R], error) {
-	call, err := c.newCall(name, args)
+	call, err := c.newCall(ctx, name, args)
 	if err != nil {
 		return nil, err
 	}
@@ -131,12 +140,14 @@ func (f *Future[R]) Run() RunID { return f.run }
 func (f *Future[R]) Wait(ctx context.Context) (R, error) {
 	var zero R
 	var r wire.Result
-	var err error
-	if f.pending != nil {
-		r, err = f.pending.Wait(ctx)
-	} else {
-		r, err = f.broker.Await(ctx, f.run)
-	}
+	err := runtime.Block(ctx, func() (err error) {
+		if f.pending != nil {
+			r, err = f.pending.Wait(ctx)
+		} else {
+			r, err = f.broker.Await(ctx, f.run)
+		}
+		return err
+	})
 	if err != nil {
 		return zero, err
 	}
@@ -165,7 +176,7 @@ func Ref(key string) Reference { return Reference{Key: key} }
 // RefIn is Ref for a key of another namespace.
 func RefIn(namespace, key string) Reference { return Reference{Key: key, Namespace: namespace} }
 
-func (c *Client) newCall(name string, args []any) (wire.Call, error) {
+func (c *Client) newCall(ctx context.Context, name string, args []any) (wire.Call, error) {
 	if err := wire.CheckName("function", name); err != nil {
 		return wire.Call{}, err
 	}
@@ -176,7 +187,11 @@ func (c *Client) newCall(name string, args []any) (wire.Call, error) {
 	if err != nil {
 		return wire.Call{}, err
 	}
-	call := wire.Call{Name: name, Run: c.call.run, Level: c.call.level, Past: c.call.token.String(), Args: v}
+	depth, err := runtime.Nested(ctx, name)
+	if err != nil {
+		return wire.Call{}, err
+	}
+	call := wire.Call{Name: name, Run: c.call.run, Depth: depth, Level: c.call.level, Past: c.call.token.String(), Args: v}
 	if c.call.wait != nil {
 		call.Wait = max(c.call.wait(), 0)
 	}

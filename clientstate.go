@@ -9,6 +9,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime/handle"
 )
 
 // State returns a handle on the default namespace, for programs that are not
@@ -224,13 +225,13 @@ func (s clientState) mergeWithin(ctx context.Context, ns, key string, fields []s
 }
 
 func (s clientState) Counter(ctx context.Context, ns, key string) (int64, error) {
-	return total(ctx, place{s, ns, key})
+	return handle.Place{In: s, NS: ns, Key: key}.Total(ctx)
 }
 
 func (s clientState) AddSet(ctx context.Context, ns, key string, elements ...json.RawMessage) error {
-	return union(ctx, place{s, ns, key}, elements)
+	return handle.Place{In: s, NS: ns, Key: key}.Union(ctx, elements)
 }
 
 func (s clientState) Set(ctx context.Context, ns, key string) ([]json.RawMessage, error) {
-	return elementsOf(ctx, place{s, ns, key})
+	return handle.Place{In: s, NS: ns, Key: key}.Elements(ctx)
 }

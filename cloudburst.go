@@ -112,8 +112,9 @@ func WithTLS(ca, cert, key string) Option {
 // WithTimeout bounds each request to the server. Default 5 s.
 func WithTimeout(d time.Duration) Option { return func(c *broker.Config) { c.Timeout = d } }
 
-// WithTopology changes the sizes and times that streams are made with. It must
-// agree with the platform's; see broker.Topology.
+// WithTopology has no effect on a platform that is there: it keeps its sizes itself.
+//
+// Deprecated: give the sizes to the first server, or use `cloudburst platform set`.
 func WithTopology(t broker.Topology) Option { return func(c *broker.Config) { c.Topology = t } }
 
 // WithLog has the client tell of lost connections and of what its workers meet.

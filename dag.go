@@ -7,6 +7,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/deployments"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
 // The parts of a DAG's definition.
@@ -97,7 +98,7 @@ func (c *Client) Signal(ctx context.Context, run RunID, name string, value any) 
 	if err != nil {
 		return err
 	}
-	return deployments.Signal(ctx, c.broker, run, name, v)
+	return runtime.Block(ctx, func() error { return deployments.Signal(ctx, c.broker, run, name, v) })
 }
 
 // Result returns a run's stored result; ErrUnknown if there is none (yet).

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -39,6 +40,9 @@ type Deployment struct {
 	// export "handler"; of Python the function "handler", which may be written as
 	// "function" or "module:function".
 	Entry string
+	// Args are what the program finds as its command line, after its name: argv of a
+	// WASI program, sys.argv of Python. They are kept with the version.
+	Args []string
 	// Pool names the workers that run it. Default DeployedPool.
 	Pool  string
 	About string // a line of description for people
@@ -50,8 +54,9 @@ type Deployment struct {
 	Backoff       time.Duration // before the second attempt, doubled from there. Default 100 ms
 	// Memory bounds each instance, in bytes. Default 128 MiB of Wasm, 256 MiB of Python.
 	Memory int64
-	// Concurrency is how many instances one worker has at most. More take more
-	// memory: 10 MiB and more each of Python. Default: some for each core.
+	// Concurrency is how many calls one worker runs at once, each in an instance. Calls that
+	// wait for others keep theirs beside those. More take more memory: 10 MiB and more each
+	// of Python. Default: some for each core.
 	Concurrency int
 	// Check is the argument, as JSON, of a call that every worker tries before
 	// anybody else gets to call the version; what it writes is dropped. Want is
@@ -86,7 +91,7 @@ func (c *Client) Deploy(ctx context.Context, d Deployment) (Function, error) {
 func (d *Deployment) function() (wire.Function, error) {
 	f := wire.Function{
 		Name: d.Name, Pool: d.Pool, Runtime: d.Runtime, About: d.About, Level: d.Level, Transactional: d.Transactional,
-		Timeout: d.Timeout, Attempts: d.Attempts, Backoff: d.Backoff, Size: int64(len(d.Image)), Entry: d.Entry,
+		Timeout: d.Timeout, Attempts: d.Attempts, Backoff: d.Backoff, Size: int64(len(d.Image)), Entry: d.Entry, Args: d.Args,
 		Memory: d.Memory, Concurrency: d.Concurrency, Check: d.Check, Want: d.Want,
 	}
 	if f.Pool == "" {
@@ -104,6 +109,10 @@ func (d *Deployment) function() (wire.Function, error) {
 		return bad("the image is empty")
 	case d.Timeout < 0 || d.Backoff < 0 || d.Attempts < 0 || d.Memory < 0 || d.Concurrency < 0:
 		return bad("time-out, backoff, attempts, memory and concurrency can't be negative")
+	case strings.Contains(strings.Join(d.Args, ""), "\x00"):
+		return bad("an argument of the command line holds a zero byte (%q)", d.Args)
+	case len(strings.Join(d.Args, " ")) > 64<<10:
+		return bad("the command line is longer than 64 KiB: give the function an argument, or keep it in state")
 	case d.Check != "" && !json.Valid([]byte(d.Check)):
 		return bad("the check's argument is not valid JSON: %s", d.Check)
 	case d.Want != "" && !json.Valid([]byte(d.Want)):

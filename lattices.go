@@ -6,7 +6,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
-	"github.com/cloudburst-nats/cloudburst/workers/runtime"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime/handle"
 )
 
 // Max returns the maximum of a key. Nothing is read until it is used.
@@ -28,37 +28,12 @@ func (s *State) OrderedSet(key string) *OrderedSet { return &OrderedSet{s.at(key
 // is used.
 func (s *State) Priority(key string) *Priority { return &Priority{s.at(key)} }
 
-// A place is where a lattice is: a key, or a field of a map.
-type place struct {
-	in      runtime.State
-	ns, key string
-}
-
-func (s *State) at(key string) place { return place{s.in, s.ns, key} }
-
-func (p place) merge(ctx context.Context, delta kvlattice.Lattice) error {
-	return p.in.Merge(ctx, p.ns, p.key, delta)
-}
-
-// stamp returns a timestamp for a write that is to win over one of another time.
-func (p place) stamp(ctx context.Context, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
-	return p.in.Stamp(ctx, p.ns, p.key, after)
-}
-
-// held returns the lattice of a place: none if nothing was written there, an
-// error of wire.KindLattice if it isn't an L.
-func held[L kvlattice.Lattice](ctx context.Context, p place, none L) (L, error) {
-	l, err := p.in.Read(ctx, p.ns, p.key)
-	if err != nil {
-		return none, err
-	}
-	return kvlattice.As(l, p.key, none)
-}
+func (s *State) at(key string) handle.Place { return handle.Place{In: s.in, NS: s.ns, Key: key} }
 
 // A Max is the greatest of the numbers and strings that it was raised to. Of two
 // the greater stays, so no order of writes matters, and none waits for another.
 // It is Anna's max lattice.
-type Max struct{ place }
+type Max struct{ at handle.Place }
 
 // Raise has the maximum be v, unless it is greater already. v is a number or a
 // string, or encodes as one in JSON: all else is ErrBadArgument. Numbers are
@@ -74,13 +49,13 @@ func (m *Max) Raise(ctx context.Context, v any) error {
 	if err != nil {
 		return err
 	}
-	return m.merge(ctx, delta)
+	return m.at.Merge(ctx, delta)
 }
 
 // Value returns the maximum, and whether there is one. ErrLattice if the key
 // holds another kind.
 func (m *Max) Value(ctx context.Context) (Value, bool, error) {
-	l, err := held[*kvlattice.Max](ctx, m.place, nil)
+	l, err := handle.Held[*kvlattice.Max](ctx, m.at, nil)
 	if err != nil || l == nil {
 		return Value{}, false, err
 	}
@@ -89,7 +64,7 @@ func (m *Max) Value(ctx context.Context) (Value, bool, error) {
 
 // A Min is the least of the numbers and strings that it was lowered to: a Max in
 // the other direction.
-type Min struct{ place }
+type Min struct{ at handle.Place }
 
 // Lower has the minimum be v, unless it is less already. See Max.Raise for what v
 // can be, how it is compared, and the errors.
@@ -102,13 +77,13 @@ func (m *Min) Lower(ctx context.Context, v any) error {
 	if err != nil {
 		return err
 	}
-	return m.merge(ctx, delta)
+	return m.at.Merge(ctx, delta)
 }
 
 // Value returns the minimum, and whether there is one. ErrLattice if the key
 // holds another kind.
 func (m *Min) Value(ctx context.Context) (Value, bool, error) {
-	l, err := held[*kvlattice.Min](ctx, m.place, nil)
+	l, err := handle.Held[*kvlattice.Min](ctx, m.at, nil)
 	if err != nil || l == nil {
 		return Value{}, false, err
 	}
@@ -118,17 +93,17 @@ func (m *Min) Value(ctx context.Context) (Value, bool, error) {
 // A GrowCounter counts up only, and is else as a Counter: many may add at once,
 // and each call counts once, however often it is retried. It is the grow-only
 // counter of the literature (G-counter).
-type GrowCounter struct{ place }
+type GrowCounter struct{ at handle.Place }
 
 // Add adds delta; ErrBadArgument if that is below 0.
 func (c *GrowCounter) Add(ctx context.Context, delta int64) error {
-	return c.in.AddGrow(ctx, c.ns, c.key, delta)
+	return c.at.In.AddGrow(ctx, c.at.NS, c.at.Key, delta)
 }
 
 // Value returns the count; 0 if nothing was ever added. ErrLattice if the key
 // holds no counter.
 func (c *GrowCounter) Value(ctx context.Context) (int64, error) {
-	return c.in.Counter(ctx, c.ns, c.key)
+	return c.at.In.Counter(ctx, c.at.NS, c.at.Key)
 }
 
 // An ORSet is a set of JSON values that can be added and removed. A removal takes
@@ -140,7 +115,7 @@ func (c *GrowCounter) Value(ctx context.Context) (int64, error) {
 // is removed, or added again, the earlier adding is remembered in some 50 bytes:
 // until its call has ended, and for ever if a program outside of functions had
 // added it.
-type ORSet struct{ place }
+type ORSet struct{ at handle.Place }
 
 // Add adds elements, each anything that encodes as JSON; what doesn't is
 // ErrBadArgument, and nothing is added. It reads the set.
@@ -149,15 +124,7 @@ func (s *ORSet) Add(ctx context.Context, elements ...any) error {
 	if err != nil {
 		return err
 	}
-	set, err := held(ctx, s.place, kvlattice.NewORSet())
-	if err != nil {
-		return err
-	}
-	delta, err := set.Addition(raw, s.in.Tag)
-	if err != nil {
-		return err
-	}
-	return s.merge(ctx, delta)
+	return s.at.Include(ctx, raw)
 }
 
 // Remove removes elements as far as the set, as seen from here, has them. Removing
@@ -167,16 +134,7 @@ func (s *ORSet) Remove(ctx context.Context, elements ...any) error {
 	if err != nil {
 		return err
 	}
-	set, err := held(ctx, s.place, kvlattice.NewORSet())
-	if err != nil {
-		return err
-	}
-	delta, news, err := set.Removals(raw)
-	if err != nil || !news {
-		return err
-	}
-	s.in.Retag()
-	return s.merge(ctx, delta)
+	return s.at.Exclude(ctx, raw)
 }
 
 // Has says whether an element is in the set. Elements are equal if their JSON
@@ -186,13 +144,13 @@ func (s *ORSet) Has(ctx context.Context, element any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	set, err := held(ctx, s.place, kvlattice.NewORSet())
+	set, err := handle.Held(ctx, s.at, kvlattice.NewORSet())
 	return err == nil && set.Has(v.Body), err
 }
 
 // Len returns the number of elements.
 func (s *ORSet) Len(ctx context.Context) (int, error) {
-	set, err := held(ctx, s.place, kvlattice.NewORSet())
+	set, err := handle.Held(ctx, s.at, kvlattice.NewORSet())
 	return set.Len(), err
 }
 
@@ -200,7 +158,7 @@ func (s *ORSet) Len(ctx context.Context) (int, error) {
 // decoded from JSON, in the order of their JSON text. ErrLattice if the key holds
 // another kind.
 func Members[T any](ctx context.Context, s *ORSet) ([]T, error) {
-	set, err := held(ctx, s.place, kvlattice.NewORSet())
+	set, err := handle.Held(ctx, s.at, kvlattice.NewORSet())
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +177,7 @@ func Members[T any](ctx context.Context, s *ORSet) ([]T, error) {
 // time. Of two writes of a member, its score or its removal, the later one stays,
 // by a clock that is the same for all writers up to the skew of their hosts. It
 // is Anna's ordered set, with scores and removal.
-type OrderedSet struct{ place }
+type OrderedSet struct{ at handle.Place }
 
 // A Scored is a member of an OrderedSet.
 type Scored struct {
@@ -230,38 +188,18 @@ type Scored struct {
 // Put adds a member or changes its score. One that isn't a finite number is
 // ErrBadArgument, and so is a member that isn't UTF-8. It reads the set.
 func (s *OrderedSet) Put(ctx context.Context, member string, score float64) error {
-	return s.write(ctx, member, func(delta *kvlattice.OrderedSet, ts kvlattice.Timestamp, writer string) error {
-		return delta.Put(member, score, ts, writer)
-	})
+	return s.at.Score(ctx, member, score)
 }
 
 // Remove removes a member. Removing what isn't there is no error. That it was
 // removed is remembered, in some 50 bytes.
 func (s *OrderedSet) Remove(ctx context.Context, member string) error {
-	return s.write(ctx, member, func(delta *kvlattice.OrderedSet, ts kvlattice.Timestamp, writer string) error {
-		return delta.Remove(member, ts, writer)
-	})
-}
-
-func (s *OrderedSet) write(ctx context.Context, member string, stamped func(*kvlattice.OrderedSet, kvlattice.Timestamp, string) error) error {
-	set, err := held(ctx, s.place, kvlattice.NewOrderedSet())
-	if err != nil {
-		return err
-	}
-	ts, writer, err := s.stamp(ctx, set.Latest(member))
-	if err != nil {
-		return err
-	}
-	delta := kvlattice.NewOrderedSet()
-	if err := stamped(delta, ts, writer); err != nil {
-		return err
-	}
-	return s.merge(ctx, delta)
+	return s.at.Unscore(ctx, member)
 }
 
 // Score returns a member's score, and whether it is in the set.
 func (s *OrderedSet) Score(ctx context.Context, member string) (score float64, found bool, err error) {
-	set, err := held(ctx, s.place, kvlattice.NewOrderedSet())
+	set, err := handle.Held(ctx, s.at, kvlattice.NewOrderedSet())
 	if err != nil {
 		return 0, false, err
 	}
@@ -273,7 +211,7 @@ func (s *OrderedSet) Score(ctx context.Context, member string) (score float64, f
 // to, as a slice's bounds are; what is outside the set is left out. Members of
 // equal scores are in the order of their bytes.
 func (s *OrderedSet) Range(ctx context.Context, from, to int) ([]Scored, error) {
-	set, err := held(ctx, s.place, kvlattice.NewOrderedSet())
+	set, err := handle.Held(ctx, s.at, kvlattice.NewOrderedSet())
 	if err != nil {
 		return nil, err
 	}
@@ -286,14 +224,14 @@ func (s *OrderedSet) Range(ctx context.Context, from, to int) ([]Scored, error) 
 
 // Len returns the number of members.
 func (s *OrderedSet) Len(ctx context.Context) (int, error) {
-	set, err := held(ctx, s.place, kvlattice.NewOrderedSet())
+	set, err := handle.Held(ctx, s.at, kvlattice.NewOrderedSet())
 	return set.Len(), err
 }
 
 // A Priority is a value that came with the lowest number, as rank 1 goes before
 // rank 2: the best offer, or who asked first. Of equal numbers the value with the
 // greater bytes stays. It is Anna's priority lattice.
-type Priority struct{ place }
+type Priority struct{ at handle.Place }
 
 // Put offers a value, anything that encodes as JSON, or a Value.
 func (p *Priority) Put(ctx context.Context, priority int64, v any) error {
@@ -301,13 +239,13 @@ func (p *Priority) Put(ctx context.Context, priority int64, v any) error {
 	if err != nil {
 		return err
 	}
-	return p.merge(ctx, kvlattice.NewPriority(priority, value))
+	return p.at.Merge(ctx, kvlattice.NewPriority(priority, value))
 }
 
 // Get returns the value with the lowest number, that number, and whether there is
 // one. ErrLattice if the key holds another kind.
 func (p *Priority) Get(ctx context.Context) (v Value, priority int64, found bool, err error) {
-	l, err := held[*kvlattice.Priority](ctx, p.place, nil)
+	l, err := handle.Held[*kvlattice.Priority](ctx, p.at, nil)
 	if err != nil || l == nil {
 		return Value{}, 0, false, err
 	}

@@ -34,8 +34,8 @@ func (s *Session) Send(ctx context.Context, to string, v any) error {
 
 // Recv returns the next message that was sent to this execution (paper section 3,
 // recv); ok is false if none came within wait. An execution that is retried
-// receives everything again, from its first message. While it waits it keeps its
-// slot: functions that wait for each other need as many slots as there are of them.
+// receives everything again, from its first message. While it waits under the function's
+// context it gives up its slot, so that functions may wait for each other in any pool.
 func (s *Session) Recv(ctx context.Context, wait time.Duration) (msg Message, ok bool, err error) {
 	m, err := s.call.Mail.Receive(ctx, wait)
 	if m == nil || err != nil {

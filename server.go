@@ -33,7 +33,8 @@ type ServerConfig struct {
 	// AllowRemote permits listening on an address that other machines reach,
 	// though anyone who reaches it may then do anything.
 	AllowRemote bool
-	// Topology sets sizes and times of the streams.
+	// Topology sets sizes and times. The platform keeps them: what isn't set stays as
+	// it is, and what differs is changed, for all servers and workers.
 	Topology broker.Topology
 	// Log is told of what happens. Nil is silent.
 	Log *logrus.Entry

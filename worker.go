@@ -35,6 +35,13 @@ func Pool(name string) WorkerOption { return func(c *deployments.WorkerConfig) {
 // what the calls hold, and nothing while they are free.
 func Slots(n int) WorkerOption { return func(c *deployments.WorkerConfig) { c.Slots = n } }
 
+// InHand bounds the calls that the worker has in hand: those that run in its slots, and
+// those that wait for calls that they made, without slots. Default 2048; the least is the
+// slots and 64 more. More costs the memory of what waits. Beyond the bound the worker takes
+// only calls that those in hand wait for. It leaves others to be handed out again later,
+// and logs that.
+func InHand(n int) WorkerOption { return func(c *deployments.WorkerConfig) { c.InHand = n } }
+
 // SlotsBetween lets an autoscaler change how many calls run at once while the worker
 // serves: between least and most. Without it the slots stay what they are.
 func SlotsBetween(least, most int) WorkerOption {

@@ -98,7 +98,7 @@ func (b *Broker) Unpack(ctx context.Context, v wire.Value) (wire.Value, error) {
 		return b.last(ctx, StreamBlobs, subjectBlob+c.Digest)
 	})
 	if wire.KindOf(err) == wire.KindUnknown {
-		return wire.Value{}, &wire.Error{Kind: wire.KindUnknown, Name: "value", Msg: fmt.Sprintf("a part of it is gone: large values are kept for %v after they were last sent; send it again", b.topo.Blobs), Err: err}
+		return wire.Value{}, &wire.Error{Kind: wire.KindUnknown, Name: "value", Msg: fmt.Sprintf("a part of it is gone: large values are kept for %v after they were last sent; send it again", b.topology().Blobs), Err: err}
 	}
 	return wire.Value{Body: body, Type: typ}, err
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,7 +34,8 @@ type Config struct {
 	TLSCA, TLSCert, TLSKey string
 	// Timeout bounds every request to the server. Default 5 s.
 	Timeout time.Duration
-	// Topology says how streams and buckets are made.
+	// Topology is what EnsurePlatform writes down, or changes. Others have no use for
+	// it: the platform keeps its sizes itself.
 	Topology Topology
 	// Log is told of lost and regained connections. Nil is silent.
 	Log *logrus.Entry
@@ -46,7 +48,7 @@ type Broker struct {
 	js      jetstream.JetStream
 	mux     *mux
 	timeout time.Duration
-	topo    Topology
+	sizes   sizes
 	known   known
 	observe observer
 	objects objects
@@ -64,7 +66,9 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 5 * time.Second
 	}
-	b := &Broker{timeout: cfg.Timeout, topo: cfg.Topology.withDefaults(), observe: observer{cfg.Log}, again: make(chan struct{})}
+	b := &Broker{timeout: cfg.Timeout, observe: observer{cfg.Log}, again: make(chan struct{})}
+	b.sizes.given = cfg.Topology
+	b.sizes.now.Store(&settled{Topology: cfg.Topology.withDefaults()})
 	opts, err := b.options(cfg)
 	if err != nil {
 		return nil, err
@@ -92,21 +96,40 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	b.mu.Lock() // a connection may be closed for good at any time
 	b.mux = m
 	b.mu.Unlock()
-	if cfg.Topology.Replicas == 0 && cfg.Server == nil {
-		b.topo.Replicas = b.replicasThere(ctx)
+	if err := b.follow(); err != nil {
+		b.nc.Close()
+		return nil, fmt.Errorf("follow the platform's sizes: %w", err)
 	}
-	if err := ctx.Err(); err != nil {
+	if cfg.Server == nil || cfg.Server.cfg.Cluster == nil { // one of several has nobody to ask yet
+		if _, err := b.learnStored(ctx, min(cfg.Timeout, 2*time.Second)); err != nil {
+			b.observe.sizesUnknown(err) // whoever needs them asks again
+		}
+	}
+	if ctx.Err() != nil {
 		b.Close()
-		return nil, err
+		return nil, &wire.Error{Op: "connect to NATS", Name: RedactURL(urls), Kind: wire.KindTimeout, Msg: "no connection in the time that there was", Err: context.Cause(ctx)}
 	}
 	return b, nil
 }
 
-// connectError tells a server that is away from one that doesn't want us.
+// connectError tells a server that is away from one that doesn't want us, and from
+// what can't be a server at all.
 func connectError(urls string, err error) error {
-	e := &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: RedactURL(urls), Msg: err.Error() + "; is a server running there? `cloudburst server` starts one", Err: err}
-	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
-		e.Kind, e.Msg = wire.KindBadArgument, err.Error()+"; check the user, the password or the credentials file"
+	e := &wire.Error{Op: "connect to NATS", Kind: wire.KindUnavailable, Name: RedactURL(urls), Err: err}
+	why := strings.TrimPrefix(err.Error(), "nats: ")
+	var address *net.AddrError
+	var parse *url.Error
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		e.Kind, e.Msg = wire.KindBadArgument, why+"; check the user, the password or the credentials file"
+	case errors.As(err, &address), errors.As(err, &parse):
+		e.Kind, e.Msg = wire.KindBadArgument, "this is no address of a server; it looks like nats://127.0.0.1:4222"
+	case strings.Contains(why, "certificate"), strings.Contains(why, "credentials"), strings.Contains(why, "tls:"):
+		e.Kind, e.Msg = wire.KindBadArgument, why+"; check the files of the certificates and the credentials"
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, nats.ErrTimeout):
+		e.Msg = "nobody answers there; is a server running? `cloudburst server` starts one"
+	default:
+		e.Msg = why + "; is a server running there? `cloudburst server` starts one"
 	}
 	return e
 }
@@ -122,18 +145,6 @@ func RedactURL(list string) string {
 		}
 	}
 	return strings.Join(urls, ",")
-}
-
-// replicasThere is on how many servers the platform keeps everything that is there
-// already; 1 if there is none, or it doesn't answer: what is made then is refused if
-// that was wrong.
-func (b *Broker) replicasThere(ctx context.Context) int {
-	have, err := b.configOf(ctx, "STREAM.INFO."+StreamRuns, nil, min(b.timeout, 2*time.Second))
-	n, _ := strconv.Atoi(string(have["num_replicas"]))
-	if err != nil || n < 1 {
-		return 1
-	}
-	return n
 }
 
 // Close flushes what was published and ends the connection. Requests under way
@@ -258,6 +269,10 @@ func apiError(op, name string, err error) error {
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		e.Msg = "no answer from the server in time; it may be down or without a quorum"
+	case errors.Is(err, nats.ErrNoResponders):
+		e.Msg = "nobody answers for it now: its stream isn't there, or JetStream is on its way back; try again"
+	case errors.Is(err, nats.ErrConnectionClosed):
+		e.Msg = "the connection is closed"
 	case errors.Is(err, nats.ErrMaxPayload):
 		e.Kind, e.Msg = wire.KindTooLarge, "larger than the server's max_payload"
 	case errors.As(err, &api):
@@ -276,6 +291,7 @@ func apiError(op, name string, err error) error {
 const (
 	codeNoResources   = 10023 // the disk or the account's storage is full
 	codeNoStorage     = 10047
+	codeNoReplicas    = 10074 // a server that is alone keeps one copy
 	codeTooLarge      = 10054
 	codeStoreFailed   = 10077 // maximum bytes or messages exceeded
 	codeWrongLastSeq  = 10071
@@ -285,8 +301,6 @@ const (
 
 func apiKind(e *jetstream.APIError) wire.Kind {
 	switch {
-	case recovers(e):
-		return wire.KindUnavailable
 	case e.ErrorCode == codeNoResources, e.ErrorCode == codeNoStorage, e.ErrorCode == codeStoreFailed:
 		return wire.KindBusy
 	case e.ErrorCode == codeTooLarge:
@@ -299,6 +313,3 @@ func apiKind(e *jetstream.APIError) wire.Kind {
 		return wire.KindUnavailable
 	}
 }
-
-// AckWait is after how long without a sign of life a call is handed out again.
-func (b *Broker) AckWait() time.Duration { return b.topo.AckWait }

@@ -206,7 +206,7 @@ func (p *Pending) gaveUp(ctx context.Context) error {
 	case p.quiet:
 		e.Msg = "no result yet; the run may go on: look for it later as " + string(p.Run)
 	default:
-		e.Kind, e.Msg = wire.KindUnavailable, "the call was not acknowledged by the server in time"
+		e.Kind, e.Msg = wire.KindUnavailable, "the server did not acknowledge the call in time; it may run yet, as "+string(p.Run)
 	}
 	return e
 }

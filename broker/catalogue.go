@@ -61,16 +61,10 @@ func (c *Catalogue) Run(ctx context.Context) error {
 		return apiError("follow registry", "", err)
 	}
 	defer c.b.unsubscribe(sub)
-	swept := make(chan struct{}, 1)
-	stop, err := c.followSweeps(swept)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	tick := time.NewTicker(catalogueAge)
 	defer tick.Stop()
 	var waiting []chan<- struct{}
-	for anew, again := true, false; ; {
+	for anew := true; ; {
 		back := c.b.epoch()
 		if err := c.update(ctx, anew); err == nil {
 			anew = false
@@ -86,44 +80,12 @@ func (c *Catalogue) Run(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-tick.C:
-			anew = anew || again
-			again = false
-		case <-swept:
-			anew, again = true, true // once more: the request was heard before it was carried out
 		case <-back:
 			anew = true // the server may have come back with another registry
 		case w := <-c.ask:
 			waiting = append(waiting, w)
 		}
 	}
-}
-
-// followSweeps hears that a registry was deleted, restored or purged: its entries are
-// gone without a word of each. stop ends that.
-func (c *Catalogue) followSweeps(swept chan<- struct{}) (stop func(), err error) {
-	heard := func(msg *nats.Msg) {
-		stream := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
-		if stream != bucketStream(BucketFunctions) && stream != bucketStream(BucketDAGs) {
-			return
-		}
-		select {
-		case swept <- struct{}{}:
-		default: // a look is due already
-		}
-	}
-	advisories, err := c.b.nc.Subscribe(subjectAdvisory+"STREAM.*.*", heard)
-	if err != nil {
-		return nil, apiError("follow registry", "", err)
-	}
-	purges, err := c.b.nc.Subscribe(subjectPurged+"*", heard)
-	if err != nil {
-		c.b.unsubscribe(advisories)
-		return nil, apiError("follow registry", "", err)
-	}
-	return func() {
-		c.b.unsubscribe(purges)
-		c.b.unsubscribe(advisories)
-	}, nil
 }
 
 // Refresh returns once the catalogue shows every change that was made before

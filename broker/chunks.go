@@ -71,7 +71,7 @@ func (k *Bucket) makeChunks(ctx context.Context) error {
 	if made {
 		return nil
 	}
-	if err := k.b.ensureStream(ctx, k.b.topo.chunks(k.ns)); err != nil {
+	if err := k.b.ensureStream(ctx, k.b.topology().chunks(k.ns)); err != nil {
 		return err
 	}
 	k.large.mu.Lock()

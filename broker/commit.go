@@ -44,7 +44,7 @@ func (k *Bucket) Commit(ctx context.Context, record string, v wire.Value, slots 
 	}
 	h := nats.Header{
 		jetstream.ExpectedLastSubjSeqHeader: {"0"},
-		headerTTL:                           {strconv.Itoa(int(max(k.b.topo.Runs, time.Second)/time.Second)) + "s"},
+		headerTTL:                           {strconv.Itoa(int(max(k.b.topology().Runs, time.Second)/time.Second)) + "s"},
 	}
 	setHeader(h, wire.HeaderType, v.Type)
 	msgs := make([]*nats.Msg, 0, 1+len(slots))

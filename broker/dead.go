@@ -133,6 +133,11 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := b.callable(ctx, letter.Name); wire.KindOf(err) == wire.KindUnknown {
+		return "", &wire.Error{Op: "replay", Name: strconv.FormatUint(seq, 10), Kind: wire.KindUnknown, Msg: fmt.Sprintf("%q, which it called, isn't there any more: deploy or apply it again first; the letter stays", letter.Name), Err: err}
+	} else if err != nil {
+		return "", err
+	}
 	call := wire.Call{Run: letter.Run, Name: letter.Name, DAG: letter.DAG, Node: letter.Node, Level: letter.Level, Past: letter.Past, Digest: letter.Digest, Epoch: letter.Epoch, Depth: letter.Depth, Item: letter.Item, Items: letter.Items}
 	// Packing large arguments again gives their chunks a new lease of life.
 	if call.Args, err = b.Unpack(ctx, letter.Args); err != nil {

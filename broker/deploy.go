@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,9 +53,25 @@ func (b *Broker) PrepareFunction(ctx context.Context, f wire.Function) error {
 		return err
 	}
 	if heard == 0 {
-		return &wire.Error{Op: "deploy", Name: f.Name, Kind: wire.KindUnavailable, Msg: fmt.Sprintf("no worker of pool %q answers: start one with `cloudburst worker run --pool %s`, or `cloudburst server`", f.Pool, f.Pool)}
+		return b.nobodyDeploys(ctx, f)
 	}
 	return nil
+}
+
+// nobodyDeploys says why no worker takes a deployment, and what helps.
+func (b *Broker) nobodyDeploys(ctx context.Context, f wire.Function) error {
+	r := newRegistry()
+	if err := r.read(ctx, b); err != nil {
+		return err
+	}
+	if err := r.canDeploy(f); err != nil {
+		return named("deploy", err)
+	}
+	start := fmt.Sprintf("`cloudburst worker run --pool %s` starts one", f.Pool)
+	if f.Pool == DeployedPool {
+		start = "`cloudburst worker run` starts one, and `cloudburst server` has one inside"
+	}
+	return &wire.Error{Op: "deploy", Name: f.Name, Kind: wire.KindUnavailable, Msg: fmt.Sprintf("no worker of pool %q answers: %s", f.Pool, start)}
 }
 
 // AdoptFunction returns once every live worker of the function's pool runs new
@@ -311,7 +328,7 @@ func (r *registry) canDeploy(f wire.Function) error {
 	}
 	for _, other := range r.functions {
 		if other.Pool == f.Pool && !other.Deployed() {
-			return &wire.Error{Name: f.Name, Kind: wire.KindConflict, Msg: fmt.Sprintf("pool %q is served by programs that bring their functions with them, such as %q: deploy into another, with --pool", f.Pool, other.Name)}
+			return &wire.Error{Name: f.Name, Kind: wire.KindConflict, Msg: fmt.Sprintf("pool %q is that of a program which brings its functions, such as %q, with it, and takes no others: leave out --pool to deploy into pool %q, or name a pool of `cloudburst worker run`", f.Pool, other.Name, DeployedPool)}
 		}
 	}
 	return nil
@@ -319,8 +336,13 @@ func (r *registry) canDeploy(f wire.Function) error {
 
 func (r *registry) rollBack(name string, version int) (wire.Function, error) {
 	now, known := r.functions[name]
-	if !known || !now.Deployed() {
-		return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: "there is no such function that was deployed"}
+	switch _, isDAG := r.dags[name]; {
+	case isDAG:
+		return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: "it is a DAG, of which only the version that was applied last takes calls: apply the earlier graph again"}
+	case !known:
+		return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: "there is no such function"}
+	case !now.Deployed():
+		return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("it has no versions: it came with a program that serves pool %q, and goes back with that", now.Pool)}
 	}
 	all := r.versionsOf(name)
 	if version == 0 {
@@ -330,16 +352,33 @@ func (r *registry) rollBack(name string, version int) (wire.Function, error) {
 			}
 		}
 		if version == 0 {
-			return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("version %d is its first: there is none before it", now.Version)}
+			return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("version %d takes its calls, and there is none before that", now.Version)}
 		}
 	}
 	f, known := r.deployed[versionKey(name, version)]
 	if !known {
-		return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no version %d; the versions are %d to %d", version, all[0].Version, all[len(all)-1].Version)}
+		return wire.Function{}, &wire.Error{Name: name, Kind: wire.KindUnknown, Msg: fmt.Sprintf("there is no version %d; there are %s", version, numbersOf(all))}
 	}
 	if f.Version == now.Version {
 		return f, nil
 	}
 	r.functions[name] = f
 	return f, r.put(BucketFunctions, name, f)
+}
+
+// numbersOf lists the numbers of versions, the last ones if there are many.
+func numbersOf(versions []wire.Function) string {
+	const most = 10
+	var b strings.Builder
+	if len(versions) > most {
+		fmt.Fprintf(&b, "%d to ", versions[0].Version)
+		versions = versions[len(versions)-most:]
+	}
+	for i, f := range versions {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.Itoa(f.Version))
+	}
+	return b.String()
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,12 +15,9 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// ensureStream creates a stream unless it exists as wanted.
+// ensureStream creates a stream unless it exists, and puts one right that does.
 func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
-	err := patiently(ctx, func() error {
-		_, err := b.js.CreateStream(ctx, want)
-		return err
-	})
+	_, err := b.js.CreateStream(ctx, want)
 	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return createError(want.Name, err)
 	}
@@ -30,7 +25,7 @@ func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) 
 	if err != nil {
 		return apiError("read stream", want.Name, err)
 	}
-	return conflict(have, want)
+	return b.mend(ctx, have, want)
 }
 
 // createError says what to do where a stream can't be made.
@@ -42,7 +37,18 @@ func createError(stream string, err error) error {
 			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit, or set a smaller size in the topology",
 		}
 	}
+	if errors.As(err, &api) && api.ErrorCode == codeNoReplicas {
+		return noReplicas("create stream", stream, err)
+	}
 	return apiError("create stream", stream, err)
+}
+
+// noReplicas is the error for copies that a server alone can't keep.
+func noReplicas(op, stream string, err error) error {
+	return &wire.Error{
+		Op: op, Kind: wire.KindBadArgument, Name: stream, Err: err,
+		Msg: "a NATS server that is alone keeps one copy: use --replicas 1, or servers that are joined into a cluster",
+	}
 }
 
 // A config is the JSON form of a stream's or consumer's configuration. It holds
@@ -91,47 +97,6 @@ func (c config) subjects() ([]string, error) {
 		}
 	}
 	return subjects, nil
-}
-
-// free are the fields that may be anything: an operator sets some as they like, and
-// first_seq is where a stream began that was made anew.
-var free = [...]string{"first_seq", "description", "metadata", "placement", "compression"}
-
-// conflict returns an error that names each field in which what exists differs
-// from what is wanted, but the given; nil if none does.
-func conflict(have config, want any, except ...string) error {
-	raw, err := json.Marshal(want)
-	if err != nil {
-		return err
-	}
-	var wanted config
-	if err := json.Unmarshal(raw, &wanted); err != nil {
-		return err
-	}
-	except = append(except, free[:]...)
-	var differ []string
-	for _, field := range slices.Sorted(maps.Keys(union(have, wanted))) {
-		if slices.Contains(except, field) {
-			continue
-		}
-		h, w := meaning(have[field]), meaning(wanted[field])
-		if !reflect.DeepEqual(h, w) {
-			differ = append(differ, fmt.Sprintf("%s is %s, not %s", field, show(field, h), show(field, w)))
-		}
-	}
-	if len(differ) == 0 {
-		return nil
-	}
-	what, edit := "stream", "nats stream edit"
-	name, _ := meaning(wanted["name"]).(string)
-	if _, ok := want.(jetstream.ConsumerConfig); ok {
-		what, edit = "consumer", "nats consumer edit"
-	}
-	return &wire.Error{
-		Op: "set up " + what, Kind: wire.KindConflict, Name: name,
-		Msg: "exists with another configuration: " + strings.Join(differ, "; ") +
-			". Nothing was changed: give all processes the same topology, or edit it (" + edit + "), or remove it if what it holds may go",
-	}
 }
 
 func union(a, b config) config {

@@ -160,9 +160,19 @@ func takeAs[T any](into map[string]T, name, key string, entry T) error {
 // edit makes the change and says in whose name what is wrong with it.
 func (r *registry) edit(op string, change func(*registry) error) error {
 	if err := change(r); err != nil {
-		return fmt.Errorf("%s: %w", op, err)
+		return named(op, err)
 	}
 	return nil
+}
+
+// named says of an error what was being done.
+func named(op string, err error) error {
+	if e, ok := err.(*wire.Error); ok && e.Op == "" { //nolint:errorlint // one that is wrapped says more
+		ours := *e
+		ours.Op = op
+		return &ours
+	}
+	return fmt.Errorf("%s: %w", op, err)
 }
 
 // messages are what stores the edits.

@@ -33,7 +33,7 @@ func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	var found []Finding
-	for _, cfg := range append(b.topo.platform(), b.topo.namespace(DefaultNamespace)) {
+	for _, cfg := range append(b.topology().platform(), b.topology().namespace(DefaultNamespace)) {
 		if names[cfg.Name] {
 			found = append(found, b.examineStream(ctx, cfg.Name))
 			continue

@@ -98,7 +98,7 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 				continue
 			}
 			if u, ok := k.update(ctx, msg); ok {
-				if k.b.topo.Replicas == 1 {
+				if !k.b.replicated() {
 					u.AsOf = u.Entry.Rev
 				}
 				fn(u)

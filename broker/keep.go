@@ -32,16 +32,14 @@ func (b *Broker) restorePlatform(ctx context.Context) error {
 		return err
 	}
 	var failed []error
-	for _, cfg := range append(b.topo.platform(), b.topo.namespace(DefaultNamespace)) {
+	for _, cfg := range append(b.topology().platform(), b.topology().namespace(DefaultNamespace)) {
 		if names[cfg.Name] {
 			b.absent.there(cfg.Name)
 			continue
 		}
 		if !b.absent.mayMake(cfg.Name, time.Now()) {
-			failed = append(failed, leftAlone(cfg.Name))
-			continue
+			continue // the next round
 		}
-		cfg.FirstSeq = beyond()
 		if err := b.ensureStream(ctx, cfg); err != nil {
 			failed = append(failed, err)
 			continue
@@ -108,7 +106,7 @@ func (b *Broker) RestorePool(ctx context.Context, pool string) error {
 	}
 	stream := CallsStream(pool)
 	if have == nil && !b.absent.mayMake(stream, time.Now()) {
-		return leftAlone(stream)
+		return &wire.Error{Op: "restore", Name: stream, Kind: wire.KindUnavailable, Msg: "it was deleted a moment ago, or is being restored from a backup: wait"}
 	}
 	if have != nil {
 		b.absent.there(stream)
@@ -125,10 +123,6 @@ func (b *Broker) RestorePool(ctx context.Context, pool string) error {
 	}
 	slices.Sort(subjects)
 	return b.EnsurePool(ctx, pool, subjects)
-}
-
-func leftAlone(stream string) error {
-	return &wire.Error{Op: "restore", Name: stream, Kind: wire.KindUnavailable, Msg: "it was deleted a moment ago, or is being restored from a backup: wait"}
 }
 
 // absentFor is how long a stream that is missed is left alone: somebody who restores
@@ -232,80 +226,16 @@ func (b *Broker) firstCall(ctx context.Context, pool string) uint64 {
 	if err == nil && !known && !slices.ContainsFunc(workers, func(w WorkerInfo) bool { return w.Pool == pool }) {
 		return 0 // there was none, or nobody knows it: 1
 	}
-	return beyond()
-}
-
-// beyond is a first sequence that no stream before has come to.
-func beyond() uint64 { return uint64(time.Now().UnixMicro()) } //nolint:gosec // after 1970
-
-// Where the server tells of what becomes of streams; where it is asked to purge one,
-// which others hear too; and where a node tells of a purge by hand.
-const (
-	subjectAdvisory = "$JS.EVENT.ADVISORY."
-	subjectPurge    = "$JS.API.STREAM.PURGE."
-	subjectPurged   = subjectEvent + "purged."
-)
-
-// FollowPurges tells of the buckets that somebody purges other than the platform does,
-// on cb.event.purged.<stream>, until ctx ends: the server tells nobody. It hears the
-// requests for that, so it tells twice, the second time once it must have been done.
-func (b *Broker) FollowPurges(ctx context.Context) error {
-	purged := make(chan string, 64)
-	sub, err := b.nc.Subscribe(subjectPurge+"*", func(msg *nats.Msg) {
-		stream := strings.TrimPrefix(msg.Subject, subjectPurge)
-		if !strings.HasPrefix(stream, bucketStream("")) || ownPurge(stream, msg.Data) {
-			return
-		}
-		select {
-		case purged <- stream:
-		default: // so many are told of together
-		}
-	})
-	if err != nil {
-		return apiError("listen for purges", "", err)
-	}
-	defer b.unsubscribe(sub)
-	var again <-chan time.Time
-	pending := make(map[string]bool)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case stream := <-purged:
-			b.event(subjectPurged+stream, nil)
-			pending[stream] = true
-			again = time.After(purgeTakes)
-		case <-again:
-			again = nil
-			for stream := range pending {
-				b.event(subjectPurged+stream, nil)
-			}
-			clear(pending)
-		}
-	}
-}
-
-// purgeTakes is how long a purge may take.
-const purgeTakes = time.Second
-
-// ownPurge says whether the platform purges a bucket so: a slot, a result, a worker.
-func ownPurge(stream string, body []byte) bool {
-	bucket := strings.TrimPrefix(stream, bucketStream(""))
-	if strings.HasPrefix(bucket, reservedPrefix) {
-		return bucket != BucketFunctions && bucket != BucketDAGs
-	}
-	var what struct {
-		Filter string `json:"filter"`
-	}
-	return json.Unmarshal(body, &what) == nil && strings.Contains(what.Filter, ".=.")
+	return uint64(time.Now().UnixMicro()) //nolint:gosec // after 1970
 }
 
 // FollowDeletions tells fn of streams and consumers that are deleted, until ctx ends,
 // by the server's advisories. fn must not block. It may miss some.
 func (b *Broker) FollowDeletions(ctx context.Context, fn func(stream, consumer string)) error {
+	const advisory = "$JS.EVENT.ADVISORY."
 	for _, what := range []string{"STREAM.*.*", "CONSUMER.DELETED.*.*"} {
-		sub, err := b.nc.Subscribe(subjectAdvisory+what, func(msg *nats.Msg) {
-			tokens := strings.Split(strings.TrimPrefix(msg.Subject, subjectAdvisory), ".")
+		sub, err := b.nc.Subscribe(advisory+what, func(msg *nats.Msg) {
+			tokens := strings.Split(strings.TrimPrefix(msg.Subject, advisory), ".")
 			switch verb, stream := tokens[1], tokens[2]; {
 			case tokens[0] == "CONSUMER":
 				fn(stream, tokens[3])

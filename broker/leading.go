@@ -34,7 +34,7 @@ type leading struct {
 // before it hears the question, so what it stores from then on is told. A replica
 // may lag, and serve a read that lacks what was told before anybody followed.
 func (k *Bucket) Fence(ctx context.Context) (uint64, error) {
-	if k.b.topo.Replicas == 1 {
+	if !k.b.replicated() {
 		return 0, nil // any read that leaves after the subscriptions will do
 	}
 	began := time.Now()
@@ -100,7 +100,7 @@ func (b *Broker) leaderOf(ctx context.Context, stream string) (leader string, se
 // leader told it, in order, and still does.
 func (k *Bucket) watch(ctx context.Context, heard *atomic.Uint64) (<-chan kvlattice.Update, *sync.WaitGroup) {
 	var watching sync.WaitGroup
-	if k.b.topo.Replicas == 1 {
+	if !k.b.replicated() {
 		return nil, &watching // one server's order is the stream's
 	}
 	looks := make(chan kvlattice.Update)

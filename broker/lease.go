@@ -36,7 +36,7 @@ var errLockLapsed = errors.New("the lock could not be renewed in time")
 // lock is lost, and before it can lapse: fn must heed it, and what it does should
 // still be harmless when repeated.
 func (b *Broker) withLock(ctx context.Context, name string, fn func(ctx context.Context) error) error {
-	l := &lock{b: b, subject: bucketSubject(BucketWorkers, "lock."+name), patience: lockWait}
+	l := &lock{b: b, bucket: BucketWorkers, key: "lock." + name, patience: lockWait}
 	return l.hold(ctx, name, fn)
 }
 
@@ -50,7 +50,7 @@ func (b *Broker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 		return err
 	}
 	for ctx.Err() == nil {
-		l := &lock{b: b, subject: bucketSubject(BucketWorkers, "lock.lead."+name), patience: leadWait}
+		l := &lock{b: b, bucket: BucketWorkers, key: "lock.lead." + name, patience: leadWait}
 		var lost, led bool
 		err := l.hold(ctx, name, func(held context.Context) error {
 			b.observe.leads(name)
@@ -98,11 +98,14 @@ func (l *lock) hold(ctx context.Context, name string, fn func(ctx context.Contex
 // A lock belongs to one goroutine at a time.
 type lock struct {
 	b        *Broker
-	subject  string
+	bucket   string // that the key is in
+	key      string
 	patience time.Duration // between two tries, at most
 	seq      uint64        // of the key as we wrote it
 	until    time.Time     // when it is no longer safe
 }
+
+func (l *lock) subject() string { return bucketSubject(l.bucket, l.key) }
 
 // acquire waits until the lock is ours.
 func (l *lock) acquire(ctx context.Context) error {
@@ -153,7 +156,7 @@ func (l *lock) write(ctx context.Context, expect uint64) error {
 		jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(expect, 10)},
 		jetstream.MsgTTLHeader:              {lockTTL.String()},
 	}
-	seq, err := l.b.put(ctx, &nats.Msg{Subject: l.subject, Header: h})
+	seq, err := l.b.put(ctx, &nats.Msg{Subject: l.subject(), Header: h})
 	if err == nil {
 		l.seq, l.until = seq, began.Add(lockHold)
 	}
@@ -163,7 +166,7 @@ func (l *lock) write(ctx context.Context, expect uint64) error {
 // expected returns what a create has to expect to be the last sequence: 0, but
 // where the storage left a marker in place of a lock that lapsed.
 func (l *lock) expected(ctx context.Context) (uint64, error) {
-	msg, err := l.b.last(ctx, bucketStream(BucketWorkers), l.subject)
+	msg, err := l.b.last(ctx, bucketStream(l.bucket), l.subject())
 	if err != nil || msg == nil || !isMarker(msg) {
 		return 0, err
 	}
@@ -172,8 +175,8 @@ func (l *lock) expected(ctx context.Context) (uint64, error) {
 
 // release removes the lock unless it is somebody else's by now.
 func (l *lock) release() {
-	if err := l.b.purgeThrough(context.Background(), bucketStream(BucketWorkers), l.subject, l.seq); err != nil {
-		l.b.observe.lockKept(l.subject, err) // it lapses by itself
+	if err := l.b.purgeThrough(context.Background(), bucketStream(l.bucket), l.subject(), l.seq); err != nil {
+		l.b.observe.lockKept(l.subject(), err) // it lapses by itself
 	}
 }
 

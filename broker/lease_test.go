@@ -121,7 +121,7 @@ func TestLockThatIsLostEndsTheWork(t *testing.T) {
 func TestRenewalGivesUpBeforeTheLockLapses(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t)
-	l := &lock{b: p.Broker, subject: bucketSubject(BucketWorkers, "lock.x")}
+	l := &lock{b: p.Broker, bucket: BucketWorkers, key: "lock.x"}
 	if err := l.acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}

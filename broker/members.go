@@ -29,6 +29,7 @@ type WorkerInfo struct {
 	MinSlots int    `json:"min_slots,omitempty"` // to how few it may be told to go
 	MaxSlots int    `json:"max_slots,omitempty"` // to how many; 0: it keeps those it has
 	Busy     int    `json:"busy"`
+	Blocked  int    `json:"blocked,omitempty"` // calls in hand that wait for others, without a slot
 	// Functions are those that it serves, by name, or the first hundred of them; of
 	// how many, FunctionCount says. Such a worker serves all of its pool's.
 	Functions     []string  `json:"functions"`
@@ -128,7 +129,8 @@ func (b *Broker) Workers(ctx context.Context) ([]WorkerInfo, error) {
 type FunctionStats struct {
 	Calls     uint64        `json:"calls"`
 	Errors    uint64        `json:"errors"`
-	Took      time.Duration `json:"took"` // nanoseconds, of all calls together
+	Took      time.Duration `json:"took"`             // nanoseconds, of all calls together
+	Waited    time.Duration `json:"waited,omitempty"` // of that, for other calls and without a slot
 	LastError string        `json:"last_error,omitempty"`
 }
 

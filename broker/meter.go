@@ -16,7 +16,7 @@ type PoolLoad struct {
 	// Arrivals is calls a second since the last time that the pool was measured;
 	// 0 the first time.
 	Arrivals float64
-	// Service is the mean time of an execution since then, by what the workers
+	// Service is the mean time that an execution since then kept a slot, by what the workers
 	// told; as before if none has ended, 0 if none ever has. A DAG's call that
 	// runs several functions in one slot counts with their mean.
 	Service time.Duration
@@ -81,7 +81,7 @@ func (m *Meter) hear(msg *nats.Msg) {
 		before, since := h.total[name], h.since[name]
 		if now.Calls > before.Calls {
 			since.Calls += now.Calls - before.Calls
-			since.Took += now.Took - before.Took
+			since.Took += now.ran() - before.ran()
 			h.since[name] = since
 		}
 		h.total[name] = now
@@ -89,7 +89,11 @@ func (m *Meter) hear(msg *nats.Msg) {
 	h.at = time.Now()
 }
 
-// Measure measures a pool whose workers are given. KindUnknown if there is no
+// ran is how long the executions of a function kept slots.
+func (s FunctionStats) ran() time.Duration { return s.Took - s.Waited }
+
+// Measure measures a pool whose workers are given. Calls that wait for others, and need no
+// slot, don't count as in hand. KindUnknown if there is no
 // such pool.
 func (m *Meter) Measure(ctx context.Context, pool string, workers []WorkerInfo) (PoolLoad, error) {
 	lag, err := m.b.Lag(ctx, pool)
@@ -104,6 +108,11 @@ func (m *Meter) Measure(ctx context.Context, pool string, workers []WorkerInfo) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	load := PoolLoad{PoolLag: lag}
+	for _, w := range workers {
+		if w.Pool == pool { // they need no slot; a worker that was just lost may be among these
+			load.AckPending = max(load.AckPending-w.Blocked, 0)
+		}
+	}
 	before := m.pools[pool]
 	if before == nil {
 		before = &metered{at: now, last: last}

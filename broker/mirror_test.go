@@ -13,7 +13,7 @@ import (
 // for a replica that lags: it keeps the sequences of what it mirrors.
 func TestFencedReadsHoldWhereReplicasLag(t *testing.T) {
 	k := openBucket(t)
-	k.b.topo.Replicas = 3 // it has company from here on
+	k.b.learn(Topology{Replicas: 3}) // it has company from here on
 	const mirror = "KV_state_m1"
 	_, err := k.b.js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: mirror, Storage: jetstream.MemoryStorage, MaxMsgsPerSubject: 1, AllowDirect: true, MirrorDirect: true,

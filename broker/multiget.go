@@ -73,7 +73,7 @@ func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string,
 // lacks tells whether a replica lags that has nothing of the subjects: the leader
 // has something, and there is a fence.
 func (b *Broker) lacks(ctx context.Context, stream string, subjects []string, fence uint64) (bool, error) {
-	if fence == 0 || b.topo.Replicas == 1 {
+	if fence == 0 || !b.replicated() {
 		return false, nil
 	}
 	for _, subject := range subjects {

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 )
@@ -107,5 +109,42 @@ func (o observer) leadLost(name string, err error) {
 func (o observer) leadUnasked(name string, err error) {
 	if o.log != nil {
 		o.log.WithError(err).WithField("lead", name).Warn("could not ask for the lead: asks again")
+	}
+}
+
+func (o observer) sizesUnknown(err error) {
+	if o.log != nil {
+		o.log.WithError(err).Debug("could not read the platform's sizes yet")
+	}
+}
+
+func (o observer) wrongSizes(wrong []string) {
+	if o.log != nil {
+		o.log.WithField("wrong", wrong).Warn("the record of the platform's sizes can't be read whole: `cloudburst platform set` mends it")
+	}
+}
+
+func (o observer) resized(from, to Topology, changed []string) {
+	if o.log == nil {
+		return
+	}
+	for _, s := range Sizes() {
+		if slices.Contains(changed, s.Name) {
+			o.log.WithFields(logrus.Fields{"size": s.Name, "from": s.Text(from), "to": s.Text(to)}).Warn("a size of the platform was changed")
+		}
+	}
+}
+
+func (o observer) putRight(what, name string, d difference) {
+	if o.log != nil {
+		o.log.WithFields(logrus.Fields{what: name, "field": d.field, "found": d.found, "right": d.right}).
+			Warn("somebody had changed what a promise rests on: put right")
+	}
+}
+
+func (o observer) fewCopies(stream string, d difference, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithFields(logrus.Fields{"stream": stream, "field": d.field, "found": d.found, "right": d.right}).
+			Warn("a stream has fewer copies than the platform keeps, and can't get more yet")
 	}
 }

@@ -15,9 +15,9 @@ import (
 )
 
 // EnsurePool makes a pool's stream and its consumer, and has the stream listen
-// to the given call subjects besides those that it listens to already. Anything
-// else that differs from what the Topology says is an error of KindConflict, as
-// is a subject that another pool has. The platform must have been ensured.
+// to the given call subjects besides those that it listens to already. What somebody
+// changed by hand stays, or is put right if a promise rests on it. A subject that
+// another pool has is an error of KindConflict. The platform must have been ensured.
 //
 // The server checks a stream's subjects for overlap pair by pair, so each change
 // takes it a while: 0.1 s with 1,000 in the pool, 2 s with 5,000, and 8 s with
@@ -25,6 +25,9 @@ import (
 // another pool before that.
 func (b *Broker) EnsurePool(ctx context.Context, pool string, subjects []string) error {
 	if err := wire.CheckName("pool", pool); err != nil {
+		return err
+	}
+	if _, err := b.settledSizes(ctx); err != nil {
 		return err
 	}
 	ready, err := b.poolReady(ctx, pool, subjects)
@@ -76,7 +79,7 @@ func (b *Broker) poolReady(ctx context.Context, pool string, subjects []string) 
 	if err != nil || have == nil {
 		return false, err
 	}
-	if err := conflict(have, b.topo.calls(pool, nil), "subjects"); err != nil {
+	if err := b.mendPool(ctx, pool, have); err != nil {
 		return false, err
 	}
 	if len(missing(listens, subjects)) > 0 {
@@ -86,7 +89,13 @@ func (b *Broker) poolReady(ctx context.Context, pool string, subjects []string) 
 	if err != nil || consumer == nil {
 		return false, err
 	}
-	return true, conflict(consumer, b.topo.workers())
+	return true, b.mendConsumer(ctx, pool, consumer)
+}
+
+// mendPool puts a pool's stream right.
+func (b *Broker) mendPool(ctx context.Context, pool string, have config) error {
+	want, _ := b.topology().wanted(CallsStream(pool), have)
+	return b.mend(ctx, have, want)
 }
 
 // addSubjects makes the stream, or adds what it doesn't listen to yet. The pool's
@@ -97,18 +106,12 @@ func (b *Broker) addSubjects(ctx context.Context, pool string, subjects []string
 		return false, err
 	}
 	if have == nil {
-		cfg := b.topo.calls(pool, orIdle(pool, slices.Compact(slices.Sorted(slices.Values(subjects)))))
+		cfg := b.topology().calls(pool, orIdle(pool, slices.Compact(slices.Sorted(slices.Values(subjects)))))
 		cfg.FirstSeq = b.firstCall(ctx, pool)
-		err := patiently(ctx, func() error {
-			within, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
-			defer cancel()
-			_, err := b.js.CreateStream(within, cfg)
-			return err
-		})
+		within, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
+		defer cancel()
+		_, err := b.js.CreateStream(within, cfg)
 		return err == nil, b.overlap(ctx, pool, subjects, createError(cfg.Name, err))
-	}
-	if err := conflict(have, b.topo.calls(pool, nil), "subjects"); err != nil {
-		return false, err
 	}
 	add := missing(listens, subjects)
 	if len(add) == 0 {
@@ -125,10 +128,7 @@ func (b *Broker) listen(ctx context.Context, pool string, have config, subjects,
 		return err
 	}
 	have["subjects"] = raw
-	err = patiently(ctx, func() error {
-		_, err := b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have, b.overlapTime(len(subjects)))
-		return err
-	})
+	_, err = b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have, b.overlapTime(len(subjects)))
 	return b.overlap(ctx, pool, added, apiError("change subjects of pool", pool, err))
 }
 
@@ -179,7 +179,7 @@ func (b *Broker) ensureConsumer(ctx context.Context, pool string, made bool) err
 		return err
 	}
 	if have != nil {
-		return conflict(have, b.topo.workers())
+		return b.mendConsumer(ctx, pool, have)
 	}
 	known, lost := b.floors.of(pool)
 	if !made && lost {
@@ -187,11 +187,7 @@ func (b *Broker) ensureConsumer(ctx context.Context, pool string, made bool) err
 			return err
 		}
 	}
-	err = patiently(ctx, func() error {
-		_, err := b.js.CreateConsumer(ctx, CallsStream(pool), b.topo.workers())
-		return err
-	})
-	if err != nil {
+	if _, err := b.js.CreateConsumer(ctx, CallsStream(pool), b.topology().workers()); err != nil {
 		return apiError("create consumer of pool", pool, err)
 	}
 	switch {

@@ -22,7 +22,8 @@ const (
 )
 
 // A Puller takes calls from one pool's stream, never more than it has free
-// slots for: credit asked of the server plus busy slots never exceed its slots.
+// slots for: credit asked of the server plus busy slots never exceed its slots, but for
+// calls that take their slots back (Retake).
 // It exists because the client's own consumers prefetch past the free slots,
 // or, with a small prefetch, can lose their next pull and idle for seconds.
 //
@@ -34,7 +35,6 @@ type Puller struct {
 	pool    string
 	handle  func(*Delivery)
 	resized chan struct{} // more was asked for than there are slots for now
-	gone    chan struct{} // the consumer seems not to be there: see revive
 
 	mu       sync.Mutex // guards what follows
 	inbox    string     // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
@@ -54,7 +54,7 @@ type Puller struct {
 // NewPuller returns a puller for the pool that hands each call to handle, which
 // must not block and must see to it that Release is called once for each.
 func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
-	p := &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1), gone: make(chan struct{}, 1)}
+	p := &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1)}
 	p.doubt.begin()
 	return p
 }
@@ -71,11 +71,6 @@ func (p *Puller) Run(ctx context.Context) error {
 	}
 	defer p.b.onReconnect(p.lost)()
 	p.settleDoubt()
-	var reviving sync.WaitGroup
-	defer reviving.Wait()
-	within, stop := context.WithCancel(ctx)
-	defer stop()
-	reviving.Go(func() { p.revive(within) })
 	tick := time.NewTicker(pullHeartbeat / 2)
 	defer tick.Stop()
 	for {
@@ -138,6 +133,10 @@ func (p *Puller) takeBack() {
 
 // Release gives back the slot of one call.
 func (p *Puller) Release() { p.update(func() { p.busy-- }) }
+
+// Retake takes a slot for a call that had released its own and runs on. More may be busy
+// than there are for a while: then no call is asked for.
+func (p *Puller) Retake() { p.update(func() { p.busy++ }) }
 
 // Reserve lets the puller take calls that other workers hand over, up to room of its
 // slots. It is called before Run, once. Slots are only kept for them while they come
@@ -306,9 +305,6 @@ func (p *Puller) receive(inbox string, msg *nats.Msg) {
 	if status == "" || strings.HasPrefix(msg.Reply, "$JS.ACK.") {
 		p.arrived(inbox, msg)
 		return
-	}
-	if isGoneStatus(status, msg) {
-		p.Missed()
 	}
 	gen := strings.TrimPrefix(msg.Subject, inbox+".")
 	left := 0

@@ -171,7 +171,7 @@ func (b *Broker) bySeq(ctx context.Context, stream string, seq uint64) (*nats.Ms
 // newest returns the last message of a subject, nil if there is none, as the stream's
 // leader has it: replicas may lag.
 func (b *Broker) newest(ctx context.Context, stream, subject string) (*nats.Msg, error) {
-	if b.topo.Replicas == 1 {
+	if !b.replicated() {
 		return b.last(ctx, stream, subject) // half the price
 	}
 	return b.stored(ctx, stream, getMsg{Last: subject})

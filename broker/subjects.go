@@ -29,6 +29,7 @@ import (
 //	cb.inbox.<to>.<from>      each of them, after it was stored
 //	cb.cancel.<run>           tells workers at once that a run was cancelled
 //	cb.stats.<worker>         a worker's numbers, once a second
+//	cb.platform.topology      the platform's sizes, after they were changed
 //	cb.upd.<ns>.<key>         every write to a state bucket, after it was stored
 const (
 	subjectFn     = "cb.fn."
@@ -52,7 +53,9 @@ const (
 	subjectCancel = "cb.cancel."
 	subjectStats  = "cb.stats."
 	subjectUpdate = "cb.upd."
-	subjectKV     = "$KV."
+
+	subjectPlatform = "cb.platform."
+	subjectKV       = "$KV."
 
 	inboxPrefix = "_INBOX."
 )

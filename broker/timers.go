@@ -86,7 +86,7 @@ func (t *Timers) publish(ctx context.Context) error {
 	consumer, err := t.b.js.CreateOrUpdateConsumer(ctx, StreamTimers, jetstream.ConsumerConfig{
 		Durable: "timers", FilterSubject: subjectFire + ">",
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: timersAckWait, MaxDeliver: -1,
-		MaxAckPending: maxAckPending, MaxWaiting: maxWaiting, Replicas: t.b.topo.Replicas,
+		MaxAckPending: maxAckPending, MaxWaiting: maxWaiting,
 	})
 	for err == nil && ctx.Err() == nil {
 		var batch jetstream.MessageBatch

@@ -13,13 +13,12 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// Topology says how streams and buckets are made. The zero value works. Every
-// process of a platform must be given the same: what exists with another
-// configuration is an error, and never changed.
+// Topology is the platform's sizes and times. The platform keeps them itself, in its
+// bucket cb_platform: the first server writes them there, and everybody else reads
+// them. What a server is given later is a change for all; what isn't set stays.
 type Topology struct {
-	// Replicas is on how many servers everything is kept, 1 to 5. Default: as what is
-	// there already, or 1. 3 survives the loss of a server, and a write then takes a
-	// round trip between them.
+	// Replicas is on how many servers everything is kept, 1 to 5. Default 1. 3
+	// survives the loss of a server, and a write then takes a round trip between them.
 	Replicas int
 	// Results is how long a run's result is kept. Default 1 h.
 	Results time.Duration
@@ -160,7 +159,15 @@ func (t Topology) platform() []jetstream.StreamConfig {
 		t.bucket(BucketFunctions, 0),
 		t.bucket(BucketDAGs, 0),
 		t.bucket(BucketWorkers, workersKept),
+		t.record(),
 	}
+}
+
+// record returns the bucket of the platform's sizes. Who runs hears of a change.
+func (t Topology) record() jetstream.StreamConfig {
+	cfg := t.bucket(BucketPlatform, 0)
+	cfg.RePublish = &jetstream.RePublish{Source: bucketSubject(BucketPlatform, ">"), Destination: subjectPlatform + ">"}
+	return cfg
 }
 
 // timers returns the stream of calls that are handed out later: the server's
@@ -206,11 +213,33 @@ func (t Topology) workers() jetstream.ConsumerConfig {
 	}
 }
 
+// SetUpPlatform is EnsurePlatform for who may change the platform: those sizes of the
+// Config's Topology that are set, and that the platform has otherwise, are changed for
+// all. It also looks at what is there of pools and namespaces, as PutRight does.
+func (b *Broker) SetUpPlatform(ctx context.Context) error {
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	if _, changed := b.topology().over(b.sizes.given); len(changed) > 0 {
+		if _, err := b.Resize(ctx, b.sizes.given); err != nil {
+			return err
+		}
+	}
+	if err := b.EnsurePlatform(ctx); err != nil {
+		return err
+	}
+	return b.PutRight(ctx)
+}
+
 // EnsurePlatform makes the streams and buckets that are not of one pool or
-// namespace, where they don't exist yet. What exists otherwise than the
-// Topology says is an error of KindConflict, and left as it is.
+// namespace, where they don't exist yet. The first one to do so writes down the sizes
+// of its Config's Topology. What somebody changed by hand stays, but for what a promise
+// rests on, which is put right. What can't be put right is an error of KindConflict.
 func (b *Broker) EnsurePlatform(ctx context.Context) error {
-	streams := b.topo.platform()
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
+	streams := b.topology().platform()
 	errs := make([]error, len(streams))
 	var all sync.WaitGroup
 	for i, cfg := range streams {
@@ -242,7 +271,11 @@ func (b *Broker) EnsureNamespace(ctx context.Context, ns string) error {
 	if strings.HasPrefix(ns, reservedPrefix) {
 		return &wire.Error{Op: "open namespace", Kind: wire.KindBadName, Name: ns, Msg: `names that begin with "` + reservedPrefix + `" are the platform's own`}
 	}
-	return b.ensureStream(ctx, b.topo.namespace(ns))
+	t, err := b.settledSizes(ctx)
+	if err != nil {
+		return err
+	}
+	return b.ensureStream(ctx, t.namespace(ns))
 }
 
 // chunksStream returns the stream of a namespace's large values.

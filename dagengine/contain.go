@@ -9,9 +9,6 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// MaxDepth is how deep runs of DAGs contain runs of other DAGs.
-const MaxDepth = 16
-
 // CheckDAGs reports every DAG that the graph's nodes name and that is not among the
 // known ones, with a near name where there is one, and every way by which the graph
 // would come to contain itself. Each is a *wire.Error of KindInvalid.
@@ -54,10 +51,10 @@ func (g *Graph) contained() []string {
 // begins starts the run of a DAG that a node contains. A node that is run again
 // starts it again, to no effect.
 func (r *run) begins(ctx context.Context, dag string, id wire.RunID, args wire.Value) error {
-	if r.call.Depth+1 >= MaxDepth {
+	if r.call.Depth+1 >= wire.MaxDepth {
 		return &wire.Error{
 			Op: "run", Name: dag, Kind: wire.KindPermanent,
-			Msg: fmt.Sprintf("it would be the %dth DAG inside of each other, and there are %d at most: does one contain itself?", r.call.Depth+2, MaxDepth),
+			Msg: fmt.Sprintf("it would be the %dth run inside of each other, and %d is the most: does a DAG contain itself?", r.call.Depth+2, wire.MaxDepth),
 		}
 	}
 	return r.dispatch.Dispatch(ctx, wire.Call{Run: id, Name: dag, Args: args, Level: r.call.Level, Past: r.pasts.Token(r.host.Past()), Depth: r.call.Depth + 1})

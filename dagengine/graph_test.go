@@ -60,6 +60,75 @@ func TestJSONKeepsWhatYAMLWouldLose(t *testing.T) {
 	}
 }
 
+// A constant is what is written: a date isn't made a point in time, nor a number
+// another one.
+func TestConstantsOfYAML(t *testing.T) {
+	for text, want := range map[string]string{
+		"2020-01-31":                     `"2020-01-31"`,
+		"2020-01-31T10:00:00Z":           `"2020-01-31T10:00:00Z"`,
+		"2001-12-14 21:59:43.10 -5":      `"2001-12-14 21:59:43.10 -5"`,
+		"!!timestamp 2020-01-31":         `"2020-01-31"`,
+		"[2020-01-31, {d: 2020-02-01}]":  `["2020-01-31",{"d":"2020-02-01"}]`,
+		"{2020-01-31: 1}":                `{"2020-01-31":1}`,
+		"12:30:45":                       `"12:30:45"`,
+		"123456789012345678901234567890": `123456789012345678901234567890`,
+		"1.10":                           `1.10`,
+		"0.1234567890123456789":          `0.1234567890123456789`,
+		"-7":                             `-7`,
+		"1e3":                            `1e3`,
+		"0x1F":                           `31`,
+		"0o17":                           `15`,
+		"\"010\"":                        `"010"`,
+		"'1_000'":                        `"1_000"`,
+		"yes":                            `"yes"`,
+		"true":                           `true`,
+		"~":                              `null`,
+		"[~, null]":                      `[null,null]`,
+		"\"é\"":                          `"é"`,
+		"{a: &x {b: 1, c: 2}, d: *x}":    `{"a":{"b":1,"c":2},"d":{"b":1,"c":2}}`,
+		"{<<: {b: 1, c: 2}, c: 3}":       `{"b":1,"c":3}`,
+		"{c: 3, <<: [{b: 1}, {b: 2}]}":   `{"b":1,"c":3}`,
+	} {
+		g, err := Parse([]byte("nodes: [{name: a, as: x, with: {y: " + text + "}}]"))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if got := string(g.Nodes[0].With["y"]); got != want {
+			t.Errorf("%s is read as %s, want %s", text, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"010":                     "line 2: 010 isn't the same number to all readers of YAML",
+		"-08":                     "-08 isn't the same number",
+		"1_000":                   "1_000 isn't the same number",
+		"[1, {a: 0_7}]":           "0_7 isn't the same number",
+		".inf":                    `".inf" has no form in JSON`,
+		".nan":                    `".nan" has no form in JSON`,
+		"{1: a}":                  `write "1" with quotes`,
+		"{[1]: a}":                "the name of a field is a string",
+		"{<<: 5}":                 "<< merges objects",
+		"&x [*x]":                 "contains itself",
+		strings.Repeat("[", 2000): "invalid",
+		"!!binary \"!\"":          "line 2",
+	} {
+		if g, err := Parse([]byte("nodes:\n- {name: a, as: x, with: {y: " + text + "}}")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.40s: got %v, %v, want an error with %q", text, g, err, want)
+		}
+	}
+	// Conditions hold constants, too.
+	g, err := Parse([]byte("nodes: [{name: a}, {name: b}]\nedges: [{from: a, to: b, when: {field: day, is: 2020-01-31}}]"))
+	if err != nil || string(g.Edges[0].When.Is) != `"2020-01-31"` {
+		t.Errorf("a condition: %+v, %v", g, err)
+	}
+	// A billion of what is written once.
+	bomb := "nodes:\n- name: a\n  as: x\n  with:\n    y:\n      l0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+	for i := range 9 {
+		bomb += fmt.Sprintf("      l%d: &l%d [%s*l%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*l%d, ", i), 9), i)
+	}
+	if _, err := Parse([]byte(bomb)); err == nil {
+		t.Error("a constant of a billion elements is read")
+	}
+}
+
 func TestVersionIsOfTheContent(t *testing.T) {
 	version := func(edit func(*Graph)) string {
 		g, err := Parse([]byte(everything))

@@ -2,10 +2,12 @@ package dagengine
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -55,7 +57,7 @@ func decode(data []byte) (graphDoc, error) {
 	if _, why := decodeYAML(data); why != nil {
 		return doc, why
 	}
-	return doc, err
+	return doc, errors.New(wire.ExplainJSON(err))
 }
 
 func decodeYAML(data []byte) (graphDoc, error) {
@@ -67,7 +69,7 @@ func decodeYAML(data []byte) (graphDoc, error) {
 	case errors.Is(err, io.EOF):
 		return doc, errors.New("the document is empty")
 	case err != nil:
-		return doc, errors.New(plainly.Replace(strings.TrimPrefix(err.Error(), "yaml: ")))
+		return doc, errors.New(misplaced(plainly.Replace(strings.TrimPrefix(err.Error(), "yaml: "))))
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return doc, errors.New("more than one document: a graph is one")
@@ -81,10 +83,24 @@ var plainly = strings.NewReplacer(
 	"not found in type dagengine.graphDoc", "is unknown: a graph has name, about, level, nodes and edges",
 	"not found in type dagengine.nodeDoc", "is unknown: a node has name, function, dag, each, input, as, with, signal, signal_as, wait, timeout, attempts and backoff",
 	"not found in type dagengine.edgeDoc", "is unknown: an edge has from, to, arg and when",
+	"into string", "into a string", "into int", "into a whole number", "into bool", "into true or false",
 	"into dagengine.graphDoc", "into a graph", "into dagengine.nodeDoc", "into a node", "into dagengine.edgeDoc", "into an edge",
 	"into []dagengine.nodeDoc", "into a list of nodes", "into []dagengine.edgeDoc", "into a list of edges",
 	"into map[string]dagengine.constant", "into constants by place",
 )
+
+var wrongKind = regexp.MustCompile("cannot unmarshal !!(\\w+)( `[^`]*`)? into ")
+
+// misplaced puts what YAML's reader says of a value of another kind in plain words.
+func misplaced(text string) string {
+	kinds := map[string]string{
+		"map": "an object", "seq": "a list", "str": "the text", "int": "the number", "float": "the number", "bool": "the value", "null": "nothing", "timestamp": "the date",
+	}
+	return wrongKind.ReplaceAllStringFunc(text, func(found string) string {
+		part := wrongKind.FindStringSubmatch(found)
+		return cmp.Or(kinds[part[1]], "the value") + part[2] + " stands in place of "
+	})
+}
 
 // graphDoc is a graph as a document.
 type graphDoc struct {
@@ -168,23 +184,6 @@ func docOf(g *Graph) graphDoc {
 		d.Edges = append(d.Edges, edgeDoc{From: e.From, To: e.To, Arg: e.Arg, When: (*whenDoc)(e.When)})
 	}
 	return d
-}
-
-// constant is any value, kept as JSON.
-type constant struct{ json.RawMessage }
-
-// UnmarshalYAML turns the value into JSON. A date becomes a string, RFC 3339.
-func (c *constant) UnmarshalYAML(n *yaml.Node) error {
-	var v any
-	if err := n.Decode(&v); err != nil {
-		return err
-	}
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("line %d: the constant has no form in JSON: %w", n.Line, err)
-	}
-	c.RawMessage = raw
-	return nil
 }
 
 // UnmarshalYAML reads a condition field by field: YAML's reader would take a null

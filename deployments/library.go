@@ -48,12 +48,14 @@ type library struct {
 // A programKey is what makes two versions the same code.
 type programKey struct {
 	runtime, image, entry string
+	args                  string // as JSON
 	memory                int64
 	concurrency           int
 }
 
 func keyOf(f *wire.Function) programKey {
-	return programKey{f.Runtime, f.Image, f.Entry, f.Memory, f.Concurrency}
+	args, _ := json.Marshal(f.Args) // strings
+	return programKey{f.Runtime, f.Image, f.Entry, string(args), f.Memory, f.Concurrency}
 }
 
 const (

@@ -22,6 +22,10 @@ type NodeConfig struct {
 	Broker broker.Config
 	// Wait has the start wait for servers that are away until ctx ends.
 	Wait bool
+	// Hold keeps the embedded server up where its streams contradict what the platform
+	// needs, and can't be put right: whoever is to mend that needs a server. The start
+	// then goes on by itself, once it is mended, until ctx ends.
+	Hold bool
 	// Log is told of what the parts meet. Nil is silent.
 	Log *logrus.Entry
 }
@@ -57,7 +61,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		toConnect, toEnsure = math.MaxInt64, math.MaxInt64
 	}
 	var b *broker.Broker
-	err := patiently(ctx, toConnect, cfg.Log, func() (err error) {
+	err := patiently(ctx, toConnect, false, cfg.Log, func() (err error) {
 		b, err = broker.Connect(ctx, cfg.Broker)
 		return err
 	})
@@ -66,7 +70,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	n.broker = b
-	if err := patiently(ctx, toEnsure, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
+	if err := patiently(ctx, toEnsure, cfg.Hold, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
 		n.shutdown()
 		return nil, err
 	}
@@ -86,6 +90,7 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	n.start(running, b.NewJanitor(broker.JanitorConfig{}).Run)
 	n.start(running, b.NewTimers().Run)
 	n.start(running, (&keeper{b: b, catalogue: catalogue, log: cfg.Log}).run)
+	n.start(running, func(ctx context.Context) error { return b.KeepRight(ctx, keepRightEvery) })
 	select {
 	case <-gateway.Ready():
 		return n, nil
@@ -96,25 +101,38 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 }
 
+// keepRightEvery is after how long, at most, a setting is put right that somebody
+// changed and a promise rests on.
+const keepRightEvery = 30 * time.Second
+
 // patience is for how long what starts waits for storage that is there and can't
 // answer: servers of a cluster have to elect a leader first.
 const patience = 30 * time.Second
 
 // patiently does something again while the servers are away, or too few to elect a
-// leader.
-func patiently(ctx context.Context, patience time.Duration, log *logrus.Entry, do func() error) error {
-	for began, told := time.Now(), false; ; {
+// leader; with hold, also until somebody has mended what contradicts.
+func patiently(ctx context.Context, patience time.Duration, hold bool, log *logrus.Entry, do func() error) error {
+	told := ""
+	for began, wait := time.Now(), 250*time.Millisecond; ; {
 		err := do()
-		if wire.KindOf(err) != wire.KindUnavailable || time.Since(began) >= patience {
+		kind := wire.KindOf(err)
+		held := hold && kind == wire.KindConflict
+		if !held && (kind != wire.KindUnavailable || time.Since(began) >= patience) {
 			return err
 		}
-		if !told && log != nil {
-			first, _, _ := strings.Cut(err.Error(), "\n")
-			log.WithField("error", first).Warn("waiting for NATS")
+		if held {
+			wait = 2 * time.Second
 		}
-		told = true
+		if first, _, _ := strings.Cut(err.Error(), "\n"); log != nil && (told == "" || held && told != first) {
+			told = first
+			if held {
+				log.WithField("error", first).Error("NATS is up, and the platform waits until this is mended")
+			} else {
+				log.WithField("error", first).Warn("waiting for NATS")
+			}
+		}
 		select {
-		case <-time.After(250 * time.Millisecond):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return errors.Join(err, context.Cause(ctx))
 		}
@@ -123,7 +141,7 @@ func patiently(ctx context.Context, patience time.Duration, log *logrus.Entry, d
 
 // ensure makes what the platform needs.
 func ensure(ctx context.Context, b *broker.Broker) error {
-	err := b.EnsurePlatform(ctx)
+	err := b.SetUpPlatform(ctx)
 	if err == nil {
 		_, err = b.OpenBucket(ctx, broker.DefaultNamespace)
 	}

@@ -74,7 +74,11 @@ func (c callable) Start(ctx context.Context, name string, args wire.Value, run w
 	if err := wire.CheckName("function", name); err != nil {
 		return "", err
 	}
-	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args, Run: run})
+	depth, err := runtime.Nested(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args, Run: run, Depth: depth})
 	if err != nil {
 		return "", err
 	}
@@ -84,7 +88,11 @@ func (c callable) Start(ctx context.Context, name string, args wire.Value, run w
 
 // Await returns what a run returned.
 func (c callable) Await(ctx context.Context, run wire.RunID) (wire.Value, error) {
-	r, err := c.b.Await(ctx, run)
+	var r wire.Result
+	err := runtime.Block(ctx, func() (err error) {
+		r, err = c.b.Await(ctx, run)
+		return err
+	})
 	switch {
 	case err != nil:
 		return wire.Value{}, err

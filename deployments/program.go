@@ -105,7 +105,7 @@ func (p *program) open(ctx context.Context) (runtime.Loaded, error) {
 	if err := p.library.check(f); err != nil {
 		return nil, err
 	}
-	code := runtime.Program{Function: f.Name, Version: f.Version, Entry: f.Entry, Memory: f.Memory, Concurrency: f.Concurrency}
+	code := runtime.Program{Function: f.Name, Version: f.Version, Entry: f.Entry, Args: f.Args, Memory: f.Memory, Concurrency: f.Concurrency}
 	done, err := p.library.shelf.take(ctx, f, &code)
 	if err != nil {
 		return nil, err

@@ -30,6 +30,9 @@ type WorkerConfig struct {
 	// MinSlots and MaxSlots bound what it may be told to go to while it runs.
 	// Default Slots, both: it is told nothing.
 	MinSlots, MaxSlots int
+	// InHand is how many calls it has in hand at most, with those that wait for calls of
+	// their own and take no slot. Default 2048: see workers.Config.
+	InHand int
 	// Namespace is the bucket of its functions' state. Default "state".
 	Namespace string
 	// CacheBytes bounds its cache, for each namespace. Default 256 MiB.
@@ -66,7 +69,7 @@ const announceEvery = time.Second
 // error at once.
 func RunWorker(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	var p *parts
-	err := patiently(ctx, patience, cfg.Log, func() (err error) {
+	err := patiently(ctx, patience, false, cfg.Log, func() (err error) {
 		p, err = newParts(ctx, b, cfg.withDefaults())
 		return err
 	})
@@ -112,10 +115,9 @@ type parts struct {
 	library   *library // nil when the functions are the worker's own
 	puller    *broker.Puller
 	placer    *placer
-	asking    sync.WaitGroup // calls whose stream is being asked for
 	slots     atomic.Int64
 	marks     *broker.Watermarks
-	origin    *origin
+	source    string        // the incarnation of the calls stream: see workers.Config
 	news      chan struct{} // that it serves other functions
 }
 
@@ -146,14 +148,14 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now(), news: make(chan struct{}, 1)}
 	p.catalogue = b.NewCatalogue()
-	p.marks, p.origin = marks, newOrigin(marks, cfg.Pool, source)
+	p.marks, p.source = marks, source
 	p.stores = newStores(b, marks, p.id, cfg)
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
 	}
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
-		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, AckWait: b.AckWait(), Namespace: cfg.Namespace, Log: cfg.Log,
+		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, InHand: cfg.InHand, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
 		Functions: callable{b}, Post: post{b}, Ledger: b,
 	}
 	p.placer = newPlacer(b, p)
@@ -179,21 +181,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 // take runs a call that has a slot.
 func (p *parts) take(d *broker.Delivery) {
 	d.Worker = p.id
-	if p.origin.sure(&d.Call) {
-		p.worker.Take(d.Call, d, p.puller.Release)
-		return
-	}
-	p.asking.Go(func() {
-		if err := p.origin.ask(context.Background(), &d.Call); err == nil {
-			p.worker.Take(d.Call, d, p.puller.Release)
-			return
-		}
-		// It can't be told which stream the call is of: it is handed out again.
-		if err := d.Nak(reviseWait); err != nil && p.cfg.Log != nil {
-			p.cfg.Log.WithError(err).Debug("could not hand a call back; it is handed out again by itself")
-		}
-		p.puller.Release()
-	})
+	p.worker.Take(d.Call, d, p.puller)
 }
 
 // checkPool refuses a worker that lacks functions of its pool: calls of them
@@ -253,7 +241,6 @@ func (p *parts) run(ctx context.Context) error {
 	start(&lower, low, p.stores.Run)
 	start(&lower, low, p.catalogue.Run)
 	start(&lower, low, func(ctx context.Context) error { return p.b.Cancelled(ctx, p.worker.Cancel) })
-	start(&lower, low, p.follow)
 	start(&lower, low, func(ctx context.Context) error {
 		pins := p.worker.Pins()
 		return p.b.ServePins(ctx, p.id, pins.Find, pins.Release)
@@ -273,6 +260,7 @@ func (p *parts) run(ctx context.Context) error {
 			return p.b.ServeDeployments(ctx, p.id, p.library.prepare, p.library.adopt, announce)
 		})
 	}
+	defer p.b.OnSizes(func(t broker.Topology) { p.worker.SetAckWait(t.AckWait) })()
 	start(&middle, mid, p.worker.Run)
 	pulling, stopPulling := context.WithCancel(ctx)
 	defer stopPulling()
@@ -302,7 +290,6 @@ func (p *parts) run(ctx context.Context) error {
 	}
 	stopPulling()
 	upper.Wait()
-	p.asking.Wait()
 	stopMid()
 	middle.Wait()
 	stopLow()
@@ -352,7 +339,9 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 			if beat == 0 {
 				close(first)
 			}
-			p.origin.look(ctx)
+			if err := p.sameStream(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -364,18 +353,29 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 	}
 }
 
+// sameStream is an error once the pool's stream of calls was made anew: its calls
+// are numbered from the beginning, and what they count would pass for old.
+func (p *parts) sameStream(ctx context.Context) error {
+	_, source, err := p.marks.Pool(ctx, p.cfg.Pool)
+	if err != nil || source == p.source { // one that can't be asked is no other
+		return nil //nolint:nilerr // said above
+	}
+	return &wire.Error{Op: "serve", Kind: wire.KindConflict, Name: p.cfg.Pool, Msg: "the pool's stream of calls was deleted and made anew: start the worker again"}
+}
+
 // numbers brings info up to date and returns the numbers of each function.
 func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats {
 	numbers := make(map[string]broker.FunctionStats)
 	info.Calls, info.Failures = 0, 0
 	for name, s := range p.worker.Stats() {
-		numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, LastError: s.LastError}
+		numbers[name] = broker.FunctionStats{Calls: s.Calls, Errors: s.Errors, Took: s.Took, Waited: s.Waited, LastError: s.LastError}
 		if p.worker.Hosts(name) {
 			info.Calls += s.Calls
 			info.Failures += s.Errors
 		}
 	}
 	info.Slots = int(p.slots.Load())
+	info.Blocked = p.worker.Blocked()
 	info.Busy, info.Retries, info.Restarts = p.puller.Busy(), p.worker.Retries(), p.worker.Restarts()
 	info.Functions = info.Functions[:0]
 	for _, f := range p.worker.Functions() {
@@ -385,47 +385,4 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 	info.CacheBytes, info.CacheKeys = p.stores.cached()
 	info.Placement = p.placer.numbers()
 	return numbers
-}
-
-// follow hears what is deleted of the worker's pool, and of the registry, until ctx
-// ends. A registry that was made anew is told of the worker's functions again.
-func (p *parts) follow(ctx context.Context) error {
-	calls, registry := broker.CallsStream(p.cfg.Pool), make(chan struct{}, 1)
-	var registering sync.WaitGroup
-	defer registering.Wait()
-	registering.Go(func() { p.register(ctx, registry) })
-	return p.b.FollowDeletions(ctx, func(stream, _ string) {
-		switch stream {
-		case calls:
-			p.origin.deleted()
-			p.puller.Missed()
-		case "KV_" + broker.BucketFunctions:
-			select {
-			case registry <- struct{}{}:
-			default: // it is about to be done
-			}
-		}
-	})
-}
-
-// register registers the worker's functions whenever it is told, until ctx ends.
-func (p *parts) register(ctx context.Context, told <-chan struct{}) {
-	specs := make([]wire.Function, len(p.cfg.Functions))
-	for i, f := range p.cfg.Functions {
-		specs[i] = f.Spec
-		specs[i].Pool = p.cfg.Pool
-	}
-	var again <-chan time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-told:
-		case <-again:
-		}
-		again = nil
-		if err := p.b.RegisterFunctions(ctx, specs); err != nil && ctx.Err() == nil {
-			again = time.After(time.Second) // the bucket may not be there yet
-		}
-	}
 }

@@ -28,7 +28,7 @@ var _ = Describe("Crashes", Label("crash"), func() {
 		for i := range workers {
 			workers[i], _ = launch(ctx, "ready", as("worker", addr, ""))
 		}
-		client, err := cloudburst.Connect(ctx, "nats://"+addr, cloudburst.WithTopology(quick))
+		client, err := cloudburst.Connect(ctx, "nats://"+addr)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(client.Close)
 

@@ -41,7 +41,7 @@ var _ = Describe("A deployment that is cut short", Label("deploy", "crash"), fun
 		}
 		killServer := serve()
 		kills := []func(){work("a"), work("b")}
-		client, err := cloudburst.Connect(ctx, "nats://"+addr, cloudburst.WithTopology(quick))
+		client, err := cloudburst.Connect(ctx, "nats://"+addr)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(client.Close)
 		deploy := func(version int) error {

@@ -72,7 +72,7 @@ func playBank(ctx context.Context) error {
 
 // playPool serves a pool, and keeps its state in the namespace of its name.
 func playPool(ctx context.Context, pool string, handle func(*cloudburst.Worker)) error {
-	client, err := cloudburst.Connect(ctx, "nats://"+os.Getenv(urlEnv), cloudburst.WithTopology(quick))
+	client, err := cloudburst.Connect(ctx, "nats://"+os.Getenv(urlEnv))
 	if err != nil {
 		return err
 	}

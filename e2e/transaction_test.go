@@ -33,7 +33,7 @@ var _ = Describe("Transactions", Label("transaction"), func() {
 		for i := range workers {
 			workers[i], _ = launch(ctx, "ready", as("bank", addr, ""))
 		}
-		client, err := cloudburst.Connect(ctx, "nats://"+addr, cloudburst.WithTopology(quick))
+		client, err := cloudburst.Connect(ctx, "nats://"+addr)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(client.Close)
 

@@ -136,8 +136,8 @@ func orNil[L Lattice](l L, err error) (Lattice, error) {
 // differ is the error of merging two kinds.
 func differ(a, b Lattice) error {
 	return &wire.Error{
-		Op: "merge", Kind: wire.KindLattice,
-		Msg: fmt.Sprintf("a %s can't be merged into a %s", b.Kind(), a.Kind()),
+		Kind: wire.KindLattice,
+		Msg:  fmt.Sprintf("the key holds a %s, and a %s can't be merged into that; use another key", a.Kind(), b.Kind()),
 	}
 }
 

@@ -1,7 +1,6 @@
 package workers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,13 +17,15 @@ import (
 // return though its time is up, that goroutine is left behind with it, and the
 // one that gave it up owns the job.
 type job struct {
-	w       *Worker
-	call    wire.Call
-	d       Delivery
-	release func()
-	began   time.Time
-	ctx     context.Context //nolint:containedctx // ends with the job, which is one goroutine's
-	cancel  context.CancelCauseFunc
+	w      *Worker
+	call   wire.Call
+	d      Delivery
+	place  place
+	begin  chan struct{} // closed when it may begin; nil: at once. See admission
+	held   bool          // it has begun, and not ended its last step; guarded by w.mu
+	began  time.Time
+	ctx    context.Context //nolint:containedctx // ends with the job, which is one goroutine's
+	cancel context.CancelCauseFunc
 
 	left    atomic.Bool // given up on: its goroutine no longer owns it
 	session *consistency.Session
@@ -39,6 +40,7 @@ var _ Host = (*job)(nil)
 
 // run takes the job through its life and frees its slot.
 func (j *job) run() {
+	j.park()
 	out, err := j.execute()
 	if j.left.Load() {
 		return
@@ -48,7 +50,11 @@ func (j *job) run() {
 
 // settle frees the slot and ends the delivery.
 func (j *job) settle(out Outcome, err error) {
-	j.release()
+	j.place.end()
+	j.w.ended(j)
+	if missing := (*notHostedError)(nil); err != nil && errors.As(context.Cause(j.ctx), &missing) {
+		err = missing // the worker has left it to another
+	}
 	switch {
 	case err == nil && !out.Done:
 		if out.Again != "" {
@@ -200,7 +206,8 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value,
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, j.limits.Timeout, cause)
 	defer cancel()
-	began := time.Now()
+	ctx = runtime.Within(ctx, j.call.Depth, &j.place)
+	began, waited := time.Now(), j.place.waited()
 	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
 	mail := &mail{job: j, node: step.Node}
 	call := &runtime.Call{
@@ -212,6 +219,7 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value,
 	}
 	value, err := h.code.Invoke(ctx, call)
 	took := time.Since(began)
+	h.stats.waited.Add(int64(j.place.waited() - waited))
 	box := mail.close()
 	if !returned() {
 		j.left.Store(true) // leave may not have come to it yet
@@ -296,7 +304,7 @@ func (j *job) open(step Step, level string) (err error) {
 	}
 	j.session, err = consistency.NewSession(consistency.Config{
 		Identity: consistency.Identity{
-			Writer: j.w.cfg.ID, Source: cmp.Or(j.call.Source, j.w.cfg.Source), Seq: seq, Node: step.Node,
+			Writer: j.w.cfg.ID, Source: j.w.cfg.Source, Seq: seq, Node: step.Node,
 			Attempt: j.call.Epoch*epochAttempts + j.call.Attempt,
 		},
 		Stores: j.w.stores, Level: promised,

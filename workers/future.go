@@ -3,7 +3,6 @@ package workers
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
@@ -13,7 +12,7 @@ import (
 func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
 	ctx, cancel := context.WithTimeout(ctx, j.limits.Timeout)
 	defer cancel()
-	r, err := j.await(ctx, run, j.w.values.Await)
+	r, err := j.await(ctx, run)
 	switch {
 	case err != nil:
 		return wire.Value{}, err
@@ -23,24 +22,13 @@ func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
 	return r.Value, nil
 }
 
-// await waits for another run's result without keeping a slot from a call that
-// could run. Then it waits for one of as many places as there are slots, so that
-// no more than twice as many functions run as the worker has slots.
-func (j *job) await(ctx context.Context, run wire.RunID, wait func(context.Context, wire.RunID) (wire.Result, error)) (wire.Result, error) {
-	release := j.release
-	j.release = func() {}
-	release()
-	r, err := wait(ctx, run)
-	if err != nil || r.Status != wire.StatusOK {
-		return r, err
-	}
-	select {
-	case j.w.back <- struct{}{}:
-		j.release = func() { <-j.w.back }
-		return r, nil
-	case <-ctx.Done():
-		return wire.Result{}, &wire.Error{Op: "run", Name: j.call.Name, Kind: wire.KindUnavailable, Msg: "every slot of the worker is taken", Err: context.Cause(ctx)}
-	}
+// await waits for another run's result without a slot.
+func (j *job) await(ctx context.Context, run wire.RunID) (r wire.Result, err error) {
+	err = j.place.Block(ctx, func() (err error) {
+		r, err = j.w.values.Await(ctx, run)
+		return err
+	})
+	return r, err
 }
 
 // contained returns the result of a run that this one contains, which takes as long
@@ -52,7 +40,7 @@ func (j *job) contained(ctx context.Context, step Step) (wire.Value, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, step.Limits.Timeout, timeoutError(step.Node, step.Limits.Timeout))
 		defer cancel()
 	}
-	r, err := j.await(ctx, step.Await, j.patiently)
+	r, err := j.await(ctx, step.Await)
 	switch {
 	case context.Cause(j.ctx) == error(errCancelled): //nolint:errorlint // this very cause, no other cancellation
 		return wire.Value{}, errors.Join(errCancelled, j.w.values.Cancel(context.WithoutCancel(ctx), step.Await))
@@ -66,26 +54,4 @@ func (j *job) contained(ctx context.Context, step Step) (wire.Value, error) {
 		j.past, err = consistency.Contain(j.past, past)
 	}
 	return r.Value, err
-}
-
-// lookAround is how long a job that waits for a run goes without asking whether its
-// worker is about to stop.
-const lookAround = time.Second
-
-// patiently waits for a run's result, but doesn't hold up a worker that stops: the
-// call is left to another one.
-func (j *job) patiently(ctx context.Context, run wire.RunID) (wire.Result, error) {
-	for {
-		look, cancel := context.WithTimeout(ctx, lookAround)
-		r, err := j.w.values.Await(look, run)
-		cancel()
-		switch {
-		case err == nil, look.Err() == nil:
-			return r, err
-		case ctx.Err() != nil:
-			return wire.Result{}, context.Cause(ctx)
-		case j.w.stopping():
-			return wire.Result{}, NotHosted(string(run), errors.New("it stops"))
-		}
-	}
 }

@@ -77,13 +77,21 @@ func (m *mail) correspondent(to string) *correspondent {
 	return c
 }
 
-// Receive opens the mailbox when it is first called.
-func (m *mail) Receive(ctx context.Context, wait time.Duration) (*wire.Message, error) {
+// Receive opens the mailbox when it is first called. The job keeps its slot if a message
+// is there.
+func (m *mail) Receive(ctx context.Context, wait time.Duration) (msg *wire.Message, err error) {
 	box, err := m.open()
 	if err != nil {
 		return nil, err
 	}
-	return box.Receive(ctx, wait)
+	if msg, err = box.Receive(ctx, 0); msg != nil || err != nil || wait <= 0 {
+		return msg, err
+	}
+	err = runtime.Block(ctx, func() (err error) {
+		msg, err = box.Receive(ctx, wait)
+		return err
+	})
+	return msg, err
 }
 
 func (m *mail) open() (Mailbox, error) {

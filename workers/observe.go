@@ -21,6 +21,7 @@ type Events interface {
 type Stats struct {
 	Calls, Errors uint64
 	Took          time.Duration // in all
+	Waited        time.Duration // of that, for other calls and without a slot
 	LastError     string
 }
 
@@ -61,12 +62,12 @@ func (w *Worker) Restarts() uint64 { return w.observe.again.Load() }
 
 type counters struct {
 	calls, errors atomic.Uint64
-	took          atomic.Int64
+	took, waited  atomic.Int64
 	last          atomic.Pointer[string]
 }
 
 func (c *counters) read() Stats {
-	s := Stats{Calls: c.calls.Load(), Errors: c.errors.Load(), Took: time.Duration(c.took.Load())}
+	s := Stats{Calls: c.calls.Load(), Errors: c.errors.Load(), Took: time.Duration(c.took.Load()), Waited: time.Duration(c.waited.Load())}
 	if last := c.last.Load(); last != nil {
 		s.LastError = *last
 	}

@@ -2,10 +2,13 @@ package workers
 
 import (
 	"context"
+	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -21,11 +24,16 @@ type Config struct {
 	ID string
 	// Pool names the pool whose calls it runs.
 	Pool string
-	// Source names the incarnation of the pool's calls stream that the worker began
-	// with; a call may name another. Counters are exact per source and sequence.
+	// Source names the incarnation of the pool's calls stream: counters are
+	// exact per source and sequence.
 	Source string
 	// Slots is how many calls it runs at once. Default 64.
 	Slots int
+	// InHand is how many calls it has begun and not ended at most: those that run, and those
+	// that wait for calls of their own, which take memory and no slot. Beyond it only calls
+	// that those wait for begin. As many others are kept until there is room; still others
+	// are handed out again later. Default 2048, and at least Slots and wire.MaxDepth together.
+	InHand int
 	// AckWait is after how long without a sign of life a call is handed out
 	// again. The worker gives one every third of it. Default 5 s.
 	AckWait time.Duration
@@ -151,13 +159,18 @@ type Worker struct {
 
 	// spare takes jobs to goroutines that have nothing to do. They are kept for
 	// their stacks, which a new goroutine would have to grow for every call.
-	spare chan *job
-	// back holds the places of jobs that gave up their slots to wait for a future.
-	back chan struct{}
+	spare  chan *job
+	waits  atomic.Int64  // the acknowledgement wait, as it is now
+	rhythm chan struct{} // told when it has changed
+	// back holds the places of jobs that run again after they had given up their slots.
+	back    chan struct{}
+	blocked atomic.Int64 // jobs that have given up their slots
 
 	mu        sync.Mutex // guards what follows
 	jobs      map[*job]struct{}
 	inHand    map[uint64]*job // by the sequence of the call, until it is handed back
+	held      int             // jobs that have begun, and not ended their last step
+	parked    []*job          // those that wait to begin, the deepest first
 	cancelled map[wire.RunID]time.Time
 	dags      map[string]*counters // of the runs that ended here
 	idle      chan struct{}        // closed when draining and no job is left
@@ -183,7 +196,11 @@ func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values 
 	if cfg.Slots <= 0 {
 		cfg.Slots = 64
 	}
-	return &Worker{
+	if cfg.InHand <= 0 {
+		cfg.InHand = 2048
+	}
+	cfg.InHand = max(cfg.InHand, cfg.Slots+wire.MaxDepth)
+	w := &Worker{
 		cfg: cfg, stores: stores, peers: peers, values: values, graphs: graphs,
 		observe:   &observer{log: cfg.Log, events: events},
 		functions: make(map[string]*hosted),
@@ -194,7 +211,10 @@ func New(cfg Config, stores consistency.Stores, peers consistency.Peers, values 
 		cancelled: make(map[wire.RunID]time.Time),
 		dags:      make(map[string]*counters),
 		idle:      make(chan struct{}),
+		rhythm:    make(chan struct{}, 1),
 	}
+	w.waits.Store(int64(cfg.AckWait))
+	return w
 }
 
 // Host adds a function, or puts another version in its place: calls that begin
@@ -278,53 +298,98 @@ func (w *Worker) Hosts(function string) bool { return w.hosted(function) != nil 
 
 // Run gives signs of life for the calls in hand until ctx ends, then waits
 // until the last of them is settled. Calls that were taken run to their end,
-// within their own time-outs, whatever happens to ctx.
+// within their own time-outs, whatever happens to ctx. Only those that wait for
+// others for long are left to other workers.
 func (w *Worker) Run(ctx context.Context) error {
 	w.observe.started(w)
-	beat := time.NewTicker(w.cfg.AckWait / 3)
+	beat := time.NewTicker(w.ackWait() / 3)
 	defer beat.Stop()
 	stop := ctx.Done()
+	var stopped <-chan time.Time
 	for {
 		select {
 		case <-stop:
 			stop = nil
+			stopped = time.After(blockedWhileStopping)
 			w.drain()
+		case <-stopped:
+			w.leaveBlocked()
+			stopped = time.After(blockedWhileStopping)
 		case <-w.idle:
 			close(w.spare)
 			w.observe.drained(w)
 			return nil
+		case <-w.rhythm:
+			beat.Reset(w.ackWait() / 3)
+			w.beat(time.Now()) // the last sign may be older than the new wait allows
 		case now := <-beat.C:
 			w.beat(now)
 		}
 	}
 }
 
-// Take runs a call on a goroutine of its own. release is called once, when its
-// slot is free again; the call may not be settled yet by then. A call that comes
-// after Run has returned is left to be handed out to another worker. One that is in
-// hand already is left to that execution, which settles both: a server that was killed
-// hands calls out that it has forgotten to have handed out.
-func (w *Worker) Take(call wire.Call, d Delivery, release func()) {
+// SetAckWait changes after how long without a sign of life calls are handed out again.
+func (w *Worker) SetAckWait(wait time.Duration) {
+	w.waits.Store(int64(wait))
+	select {
+	case w.rhythm <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+func (w *Worker) ackWait() time.Duration { return time.Duration(w.waits.Load()) }
+
+// blockedWhileStopping is how long a worker that stops lets calls wait for others. It may
+// be the only one that could run those.
+const blockedWhileStopping = 5 * time.Second
+
+// leaveBlocked leaves the calls that wait for others to another worker.
+func (w *Worker) leaveBlocked() {
+	w.mu.Lock()
+	jobs := slices.Collect(maps.Keys(w.jobs))
+	w.mu.Unlock()
+	for _, j := range jobs {
+		if j.place.isBlocked() {
+			j.cancel(NotHosted(j.call.Name, errStops))
+		}
+	}
+}
+
+var errStops = errors.New("it stops, and the call waits for another one")
+
+// Take runs a call on a goroutine of its own, in a slot that it gives back. The call may
+// not be settled yet by then. A call that comes after Run has returned, or beyond
+// Config.InHand, is left to be handed out again. One that is in hand already is left to
+// that execution, which settles both: a server that was killed hands calls out that it has
+// forgotten to have handed out.
+func (w *Worker) Take(call wire.Call, d Delivery, slots Slots) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	j := &job{w: w, call: call, d: d, release: release, began: time.Now(), ctx: ctx, cancel: cancel}
+	j := &job{w: w, call: call, d: d, began: time.Now(), ctx: ctx, cancel: cancel}
+	j.place.w, j.place.slots, j.place.free = w, slots, slots.Release
 	w.mu.Lock()
 	select {
 	case <-w.idle: // closed under this lock, once nothing is in hand
 		w.mu.Unlock()
-		release()
+		slots.Release()
 		return
 	default:
 	}
 	if _, twice := w.inHand[call.Seq]; twice && call.Seq != 0 {
 		w.mu.Unlock()
 		cancel(nil)
-		release()
+		slots.Release()
 		return
 	}
 	w.inHand[call.Seq] = j
 	w.jobs[j] = struct{}{}
+	taken := w.admitLocked(j)
 	_, dead := w.cancelled[call.Run]
 	w.mu.Unlock()
+	if !taken {
+		j.place.end()
+		j.again(j.longer(waitForHost), w.tooMany(call.Name))
+		return
+	}
 	if dead {
 		cancel(errCancelled)
 	}
@@ -379,13 +444,6 @@ func (w *Worker) letGoLocked(j *job) {
 	}
 }
 
-// stopping says whether the worker takes no more calls.
-func (w *Worker) stopping() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.draining
-}
-
 func (w *Worker) drain() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -403,6 +461,9 @@ func (w *Worker) endLocked() {
 	}
 }
 
+// Blocked returns how many calls wait for others, without a slot.
+func (w *Worker) Blocked() int { return int(w.blocked.Load()) }
+
 // Busy returns how many calls are in hand.
 func (w *Worker) Busy() int {
 	w.mu.Lock()
@@ -419,7 +480,7 @@ func (w *Worker) beat(now time.Time) {
 	var long []*job
 	w.mu.Lock()
 	for j := range w.jobs {
-		if now.Sub(j.began) >= w.cfg.AckWait/4 {
+		if now.Sub(j.began) >= w.ackWait()/4 {
 			long = append(long, j)
 		}
 	}

@@ -54,11 +54,11 @@ func TestJobsThatWaitedRunBySlots(t *testing.T) {
 		running.Add(-1)
 		return wire.Value{}, nil
 	})
-	var released, ended sync.WaitGroup
+	var ended sync.WaitGroup
+	slots := newSlots(50)
 	for i := range 50 {
 		d := newDelivery()
-		released.Add(1)
-		r.Take(wire.Call{Name: "f", Run: wire.RunID(strconv.Itoa(i)), Attempt: 1, Args: wire.Value{Body: []byte(`{"$run":"other"}`)}}, d, released.Done)
+		r.Take(wire.Call{Name: "f", Run: wire.RunID(strconv.Itoa(i)), Attempt: 1, Args: wire.Value{Body: []byte(`{"$run":"other"}`)}}, d, slots)
 		ended.Go(func() {
 			if end := <-d.ended; end != "finish" {
 				t.Error(end)
@@ -66,7 +66,7 @@ func TestJobsThatWaitedRunBySlots(t *testing.T) {
 		})
 	}
 	ended.Wait()
-	released.Wait()
+	slots.wait(0)
 	if most.Load() > 2 {
 		t.Errorf("%d functions ran at once, with 2 slots", most.Load())
 	}
@@ -92,7 +92,7 @@ func TestOnlyWhatIsAdmittedRuns(t *testing.T) {
 	})
 	for run, want := range map[wire.RunID]string{"ended": "ack", "elsewhere": "nak 400ms", "new": "finish"} {
 		d := newDelivery()
-		r.Take(wire.Call{Name: "f", Run: run, Seq: 7, Attempt: 3}, d, func() {})
+		r.Take(wire.Call{Name: "f", Run: run, Seq: 7, Attempt: 3}, d, newSlots(1))
 		if got := <-d.ended; got != want {
 			t.Errorf("run %s: %s, want %s", run, got, want)
 		}
@@ -118,17 +118,17 @@ func TestACallIsInHandOnce(t *testing.T) {
 	})
 	call := wire.Call{Name: "f", Run: "r", Seq: 7, Attempt: 1}
 	first, second, third := newDelivery(), newDelivery(), newDelivery()
-	r.Take(call, first, func() {})
+	r.Take(call, first, newSlots(1))
 	<-began
-	released := make(chan struct{})
-	r.Take(call, second, func() { close(released) })
-	<-released
+	twice := newSlots(1)
+	r.Take(call, second, twice)
+	twice.wait(0)
 	goOn <- errors.New("once more")
 	if end := <-first.ended; !strings.HasPrefix(end, "nak") {
 		t.Fatal(end)
 	}
 	call.Attempt = 2
-	r.Take(call, third, func() {})
+	r.Take(call, third, newSlots(1))
 	<-began
 	goOn <- nil
 	if end := <-third.ended; end != "finish" || ran.Load() != 2 || len(second.ended) != 0 {
@@ -207,6 +207,38 @@ func (d *delivery) Bury(_ context.Context, err *wire.Error) error {
 	return d.failBury
 }
 
+// slots count what is taken of them; none is free before a call is handed to Take.
+type slots struct {
+	mu    sync.Mutex
+	taken int
+	free  *sync.Cond
+}
+
+func newSlots(taken int) *slots {
+	s := &slots{taken: taken}
+	s.free = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *slots) Release() { s.add(-1) }
+func (s *slots) Retake()  { s.add(1) }
+
+func (s *slots) add(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken += n
+	s.free.Broadcast()
+}
+
+// wait returns once no more than so many are taken.
+func (s *slots) wait(taken int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.taken > taken {
+		s.free.Wait()
+	}
+}
+
 // take runs one call to its end and returns how it ended.
 func (r *rig) take(t *testing.T, call wire.Call, d *delivery) string {
 	t.Helper()
@@ -216,11 +248,10 @@ func (r *rig) take(t *testing.T, call wire.Call, d *delivery) string {
 	if call.Run == "" {
 		call.Run = "run"
 	}
-	var released sync.WaitGroup
-	released.Add(1)
-	r.Take(call, d, released.Done)
+	slots := newSlots(1)
+	r.Take(call, d, slots)
 	end := <-d.ended
-	released.Wait()
+	slots.wait(0)
 	return end
 }
 
@@ -423,10 +454,10 @@ func TestCallAfterTheEndIsLeftToOthers(t *testing.T) {
 	if err := r.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	d, released := newDelivery(), false
-	r.Take(wire.Call{Name: "f", Run: "x", Attempt: 1}, d, func() { released = true })
-	if !released || len(d.ended) != 0 {
-		t.Errorf("released: %v, ended: %d", released, len(d.ended))
+	d, slots := newDelivery(), newSlots(1)
+	r.Take(wire.Call{Name: "f", Run: "x", Attempt: 1}, d, slots)
+	if slots.taken != 0 || len(d.ended) != 0 {
+		t.Errorf("slots taken: %d, ended: %d", slots.taken, len(d.ended))
 	}
 }
 
@@ -510,6 +541,32 @@ func TestCancelEndsCallsInHandAndThoseToCome(t *testing.T) {
 	}
 }
 
+// A call that is in hand when the acknowledgement wait gets shorter gets its signs of
+// life as often as that needs.
+func TestSignsOfLifeFollowTheAckWait(t *testing.T) {
+	r := newRig(t)
+	r.Worker = New(Config{ID: "w1", Pool: "p", Source: "s", AckWait: 24 * time.Hour}, oneStore{r.store}, nil, values{}, &r.graphs, nil)
+	until := make(chan struct{})
+	r.host(wire.Function{Name: "f"}, func(context.Context, *runtime.Call) (wire.Value, error) {
+		<-until
+		return wire.Value{}, nil
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	d := newDelivery()
+	r.Take(wire.Call{Name: "f", Run: "r", Attempt: 1}, d, func() {})
+	r.SetAckWait(30 * time.Millisecond)
+	for range 3 {
+		<-d.beats
+	}
+	close(until)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDrainFinishesWhatIsInHandAndGivesSignsOfLife(t *testing.T) {
 	r := newRig(t)
 	entered, leave := make(chan struct{}), make(chan struct{})
@@ -522,7 +579,7 @@ func TestDrainFinishesWhatIsInHandAndGivesSignsOfLife(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	d := newDelivery()
-	r.Take(wire.Call{Name: "f", Run: "x", Attempt: 1}, d, func() {})
+	r.Take(wire.Call{Name: "f", Run: "x", Attempt: 1}, d, newSlots(1))
 	<-entered
 	stop()
 	<-d.beats // still given while draining

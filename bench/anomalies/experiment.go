@@ -107,7 +107,7 @@ func (x *experiment) open(ctx context.Context, fail context.CancelCauseFunc) err
 		x.ends = append(x.ends, l.close)
 		url = l.url()
 	}
-	x.fleet = &fleet{worker: x.cfg.Worker, url: url, dir: x.dir, load: x.load, topology: x.cfg.Topology, fail: fail}
+	x.fleet = &fleet{worker: x.cfg.Worker, url: url, dir: x.dir, load: x.load, fail: fail}
 	x.ends = append(x.ends, x.fleet.close)
 	for i := range x.cfg.Workers {
 		if _, err := os.Stat(x.fleet.file(i)); err == nil {
@@ -131,7 +131,7 @@ func (x *experiment) open(ctx context.Context, fail context.CancelCauseFunc) err
 // workers reach it.
 func (x *experiment) connect(ctx context.Context, store string) (url string, err error) {
 	if x.cfg.URL != "" {
-		x.client, err = cloudburst.Connect(ctx, x.cfg.URL, cloudburst.WithName("bench consistency"), cloudburst.WithTopology(x.cfg.Topology))
+		x.client, err = cloudburst.Connect(ctx, x.cfg.URL, cloudburst.WithName("bench consistency"))
 		if err != nil {
 			return "", err
 		}

@@ -12,25 +12,23 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/bench/process"
-	"github.com/cloudburst-nats/cloudburst/broker"
 )
 
 // A fleet is the experiment's worker processes, one a pool. One goroutine at a
 // time uses it.
 type fleet struct {
-	worker   func(arg string) *exec.Cmd
-	url      string
-	dir      string // of their files
-	load     workload
-	topology broker.Topology
-	fail     context.CancelCauseFunc // called when one ends that nobody has killed
-	procs    []*process.Process
+	worker func(arg string) *exec.Cmd
+	url    string
+	dir    string // of their files
+	load   workload
+	fail   context.CancelCauseFunc // called when one ends that nobody has killed
+	procs  []*process.Process
 }
 
 // start starts the i-th worker and returns once it serves, or with an error if it
 // doesn't.
 func (f *fleet) start(ctx context.Context, i int) error {
-	arg, err := json.Marshal(part{URL: f.url, Pool: poolOf(i), File: f.file(i), Workload: f.load, Topology: f.topology})
+	arg, err := json.Marshal(part{URL: f.url, Pool: poolOf(i), File: f.file(i), Workload: f.load})
 	if err != nil {
 		return err
 	}

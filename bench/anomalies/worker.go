@@ -16,18 +16,16 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/process"
-	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
 )
 
 // A part is what a worker process is told to play.
 type part struct {
-	URL      string          `json:"url"`
-	Pool     string          `json:"pool"`
-	File     string          `json:"file"` // that executions are appended to
-	Workload workload        `json:"workload"`
-	Topology broker.Topology `json:"topology"`
+	URL      string   `json:"url"`
+	Pool     string   `json:"pool"`
+	File     string   `json:"file"` // that executions are appended to
+	Workload workload `json:"workload"`
 }
 
 // Serve plays a worker of the experiment until ctx ends; arg is what Config.Worker
@@ -42,7 +40,7 @@ func Serve(ctx context.Context, arg string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("bench "+p.Pool), cloudburst.WithTopology(p.Topology))
+	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("bench "+p.Pool))
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func serveWorker(ctx context.Context, arg string, ready func()) error {
 	if err := json.Unmarshal([]byte(arg), &p); err != nil {
 		return err
 	}
-	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("faults worker"), cloudburst.WithTopology(topology))
+	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("faults worker"))
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,7 @@ func (s *site) start(ctx context.Context, role string, part any) (*process.Proce
 func connected(ctx context.Context, url string) (*broker.Broker, error) {
 	const patience = 30 * time.Second
 	for began := time.Now(); ; {
-		b, err := broker.Connect(ctx, broker.Config{Name: "bench faults", URL: url, Topology: topology})
+		b, err := broker.Connect(ctx, broker.Config{Name: "bench faults", URL: url})
 		if err == nil || time.Since(began) > patience {
 			return b, err
 		}

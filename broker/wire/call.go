@@ -14,6 +14,10 @@ import (
 // Header is a message's headers, as NATS clients hold them.
 type Header = map[string][]string
 
+// MaxDepth is how many runs are inside of each other at most: DAGs in DAGs, and calls that
+// functions make and wait for.
+const MaxDepth = 64
+
 // A Call asks for one function, or one node of a DAG, to run once.
 type Call struct {
 	Run   RunID
@@ -25,7 +29,7 @@ type Call struct {
 	Level string // consistency level asked for; empty means the default
 	Past  string // what the run has seen so far, or its caller before: see consistency.Past
 	Epoch int    // how often the run has begun again
-	Depth int    // in how many runs of other DAGs the run is contained
+	Depth int    // in how many other runs the run is: a DAG in a DAG, or a call by a function; below MaxDepth
 
 	// Fresh says that no other call has, or will have, the run's id: no earlier call
 	// of the run is looked for. An id that a caller chose is not fresh.
@@ -43,7 +47,6 @@ type Call struct {
 
 	// Of a delivery: where the call is stored and how often it was handed out.
 	Stream  string
-	Source  string // the incarnation of the stream; empty: the one that its worker began with
 	Seq     uint64
 	Attempt int // 1 is the first that the server knows of
 	Stored  time.Time

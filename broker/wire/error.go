@@ -105,12 +105,14 @@ type Error struct {
 // Error returns the failure in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
-	if e.Op != "" {
-		b.WriteString(e.Op)
-		b.WriteByte(' ')
-	}
-	if e.Name != "" {
+	b.WriteString(e.Op)
+	switch {
+	case e.Op != "" && e.Name != "":
+		fmt.Fprintf(&b, " %q: ", e.Name)
+	case e.Name != "":
 		fmt.Fprintf(&b, "%q: ", e.Name)
+	case e.Op != "":
+		b.WriteString(": ")
 	}
 	b.WriteString(e.Kind.String())
 	if e.Msg != "" {

@@ -35,6 +35,8 @@ type Function struct {
 	Image   string `json:"image,omitempty"`   // SHA-256 of its code in hex, its name in the object store
 	Size    int64  `json:"size,omitempty"`    // of the image, in bytes
 	Entry   string `json:"entry,omitempty"`   // what of the image is called; empty is the runtime's default
+	// Args are what its program finds as its command line, after its name.
+	Args []string `json:"args,omitempty"`
 	// Memory bounds each of its instances, in bytes; Concurrency how many there are
 	// on one worker. 0 is the runtime's default.
 	Memory      int64 `json:"memory,omitempty"`

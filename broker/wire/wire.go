@@ -11,7 +11,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,7 +37,7 @@ const (
 	HeaderLevel    = "Cb-Level"    // consistency level asked for
 	HeaderSession  = "Cb-Session"  // what the run has seen so far; of a result, what a next call hands on
 	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
-	HeaderDepth    = "Cb-Depth"    // in how many runs of other DAGs the run is contained; absent if in none
+	HeaderDepth    = "Cb-Depth"    // in how many other runs the run is; absent if in none
 	HeaderItem     = "Cb-Item"     // of one of many calls of a node: <which>/<how many>, counted from 0
 	HeaderSkipped  = "Cb-Skipped"  // of an input: nothing comes of it
 	HeaderFresh    = "Cb-Fresh"    // of a call: nobody else has, or will have, its Nats-Msg-Id
@@ -105,9 +107,62 @@ func (v Value) Decode(into any) error {
 		body = []byte("null")
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return &Error{Kind: KindBadArgument, Msg: fmt.Sprintf("%v: %s", err, clip(body))}
+		return &Error{Kind: KindBadArgument, Msg: ExplainJSON(err) + ": " + clip(body), Err: err}
 	}
 	return nil
+}
+
+// ExplainJSON says in plain words why JSON couldn't be read into a Go value.
+func ExplainJSON(err error) string {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		what := "the value"
+		if e.Field != "" {
+			what = "the field " + e.Field
+		}
+		return fmt.Sprintf("%s is %s, and has to be %s", what, shapeOf(e.Value), goShape(e.Type))
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("it is not valid JSON, from byte %d on", e.Offset)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// shapeOf puts the decoder's word for a value of JSON into ours.
+func shapeOf(value string) string {
+	switch word, rest, _ := strings.Cut(value, " "); word {
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	case "bool":
+		return "true or false"
+	case "number":
+		return strings.TrimSpace("a number " + rest)
+	default:
+		return "a " + value
+	}
+}
+
+// goShape says what of JSON a Go type is read from.
+func goShape(t reflect.Type) string {
+	switch kind := t.Kind(); {
+	case kind == reflect.Pointer:
+		return goShape(t.Elem())
+	case kind == reflect.String:
+		return "a string"
+	case kind == reflect.Bool:
+		return "true or false"
+	case kind == reflect.Float32 || kind == reflect.Float64:
+		return "a number (" + kind.String() + ")"
+	case kind >= reflect.Int && kind <= reflect.Uintptr:
+		return "a whole number (" + kind.String() + ")"
+	case kind == reflect.Slice || kind == reflect.Array:
+		return "a list"
+	case kind == reflect.Struct || kind == reflect.Map:
+		return "an object"
+	default:
+		return "a " + t.String()
+	}
 }
 
 // clip shortens a body so that an error can quote it.

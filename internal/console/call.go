@@ -2,7 +2,10 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,18 +94,24 @@ key, and {"$run": "RUN"} for the result of another run.`,
 		if err := wire.CheckName("function", call.Name); err != nil {
 			return err
 		}
+		if call.Run == "" {
+			call.Run = wire.NewRunID()
+		}
 		if async {
 			return c.callAsync(ctx, client, call)
 		}
 		r, err := client.Broker().Call(ctx, call)
 		if err != nil {
-			return c.suggest(ctx, client, c.callables, call.Name, err)
+			return c.suggest(ctx, client, c.callables, call.Name, waitsFor(err, call.Run))
 		}
 		return c.outcome(r, &out)
 	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if call.Wait < 0 {
 			return usagef(cmd, "--in %s: less than 0", call.Wait)
+		}
+		if call.Level != "" && !slices.Contains(levels(), call.Level) {
+			return usagef(cmd, "--level %s: there are %s", call.Level, strings.Join(levels(), ", "))
 		}
 		return out.check(cmd, c)
 	}
@@ -113,8 +122,25 @@ key, and {"$run": "RUN"} for the result of another run.`,
 	flags.DurationVar(&call.Wait, "in", 0, "run it no sooner than this long from now, such as 10s or 24h (250ms is the least)")
 	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id while its result is kept, it still runs once")
 	flags.StringVar(&call.Level, "level", "", "consistency level, other than the function's own")
-	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// levels are the consistency levels.
+func levels() []string {
+	return []string{cloudburst.LWW, cloudburst.Repeatable, cloudburst.CausalKey, cloudburst.Causal, cloudburst.SessionCausal}
+}
+
+// waitsFor adds to the error of a call, or of a wait, that may yet have a result how to
+// get it.
+func waitsFor(err error, run wire.RunID) error {
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok || e.Kind != wire.KindTimeout && (e.Kind != wire.KindUnavailable || !strings.Contains(e.Msg, string(run))) {
+		return err
+	}
+	more := *e
+	more.Msg = strings.TrimSuffix(e.Msg, ": look for it later as "+string(run)) + fmt.Sprintf("; `cloudburst result %s --wait 1m` waits for it", run)
+	return &more
 }
 
 func (c *console) callAsync(ctx context.Context, client *cloudburst.Client, call wire.Call) error {
@@ -124,7 +150,7 @@ func (c *console) callAsync(ctx context.Context, client *cloudburst.Client, call
 	}
 	defer p.Close()
 	if err := p.Stored(ctx); err != nil {
-		return c.suggest(ctx, client, c.callables, call.Name, err)
+		return c.suggest(ctx, client, c.callables, call.Name, waitsFor(err, call.Run))
 	}
 	return c.show(map[string]any{"run": p.Run, "name": call.Name, "status": wire.StatusPending}, func() error {
 		_, err := fmt.Fprintln(c.Stdout, p.Run)
@@ -162,11 +188,15 @@ Nats-Msg-Id, else STREAM-SEQUENCE. A run that has not ended is "not found"
 			defer cancel()
 			r, err = client.Broker().Await(waiting, run)
 		}
+		if wire.KindOf(err) == wire.KindTimeout && ctx.Err() == nil {
+			return &wire.Error{Op: "result", Name: args[0], Kind: wire.KindTimeout, Msg: fmt.Sprintf("no result within %v; the run goes on, if there is one: `cloudburst runs show %s` tells", wait, run), Err: err}
+		}
 		if err != nil {
 			return err
 		}
 		return c.outcome(r, &out)
 	}
+	cmd.Annotations = map[string]string{goesOn: "the run goes on, if there is one"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.on(askWithin+wait, show)(cmd, args) }
 	out.addFlags(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", 0, "wait this long for a run that has not ended")

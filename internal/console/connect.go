@@ -75,7 +75,6 @@ func (c *console) connect(ctx context.Context, within time.Duration) (*cloudburs
 		return nil, err
 	}
 	cfg.Timeout = min(within, 5*time.Second)
-	cfg.Topology = c.topo.Topology
 	b, err := broker.Connect(ctx, cfg)
 	if err != nil {
 		return nil, err

@@ -51,8 +51,9 @@ type console struct {
 
 // How long a command takes at most, unless --timeout says otherwise.
 const (
-	askWithin  = 10 * time.Second // the platform, about itself
-	callWithin = time.Minute      // a function
+	askWithin    = 10 * time.Second // the platform, about itself
+	callWithin   = time.Minute      // a function
+	changeWithin = time.Minute      // the platform, to change all its streams
 )
 
 // The groups of the root's help.
@@ -114,7 +115,7 @@ func (c *console) root() *cobra.Command {
 	}
 	add(groupSetUp, c.server(), c.cluster(), c.gateway(), c.demo(), newBench(c), c.version())
 	add(groupUse, c.call(), c.result(), c.fn(), c.dag(), c.kv())
-	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool(), c.doctor())
+	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool(), c.platform(), c.doctor())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)
 	root.InitDefaultCompletionCmd("completion") // some argument, or it isn't made
@@ -147,6 +148,9 @@ func finish(cmd *cobra.Command) {
 	case check != nil:
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
+				if strings.HasPrefix(err.Error(), "unknown command") { // cobra's, of one that takes none
+					return usagef(cmd, "%s takes no argument (%q)", cmd.CommandPath(), args[0])
+				}
 				return usagef(cmd, "%w; want %s", err, cmd.UseLine())
 			}
 			return nil
@@ -174,13 +178,16 @@ func (c *console) on(within time.Duration, do action) func(*cobra.Command, []str
 		defer cancel()
 		client, err := c.connect(ctx, within)
 		if err != nil {
-			return err
+			return explain(cmd, within, err)
 		}
 		defer client.Close()
-		if err = do(ctx, client, args); err != nil && cmd.Context().Err() == nil {
+		if err = do(ctx, client, args); err == nil {
+			return nil
+		}
+		if cmd.Context().Err() == nil {
 			err = diagnose(cmd.Context(), client, err)
 		}
-		return err
+		return explain(cmd, within, err)
 	}
 }
 

@@ -75,7 +75,7 @@ wrong with it is reported at once, functions that don't exist included.`,
 		}
 		g, err := dagengine.Parse(data)
 		if err != nil {
-			return err
+			return inFile(args[0], err)
 		}
 		plan, err := dagengine.Compile(g)
 		if err != nil {
@@ -89,8 +89,19 @@ wrong with it is reported at once, functions that don't exist included.`,
 			return err
 		})
 	})
-	c.topo.addFlags(cmd)
+	cmd.Annotations = map[string]string{goesOn: "it may be applied: `cloudburst dag show NAME` tells"}
+	c.topo.addIgnored(cmd.Flags(), sizeFlags...)
 	return cmd
+}
+
+// inFile says in which file a graph is that can't be read.
+func inFile(path string, err error) error {
+	if e, ok := err.(*wire.Error); ok && e.Name == "" && path != "-" { //nolint:errorlint // one that is wrapped says more
+		named := *e
+		named.Name = path
+		return &named
+	}
+	return err
 }
 
 func (c *console) readFile(path string) ([]byte, error) {
@@ -229,9 +240,10 @@ func blank(n int) any {
 
 func (c *console) dagRemove() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm NAME...",
-		Short: "Remove DAGs",
-		Long:  "Removes DAGs: calls of them are refused from now on, runs that have begun go on.",
+		Use:         "rm NAME...",
+		Annotations: map[string]string{goesOn: "some DAGs may be removed: `cloudburst dag ls` tells"},
+		Short:       "Remove DAGs",
+		Long:        "Removes DAGs: calls of them are refused from now on, runs that have begun go on.",
 		Example: `  cloudburst dag rm compose
   cloudburst dag ls -o json | jq -r '.[].name' | xargs cloudburst dag rm`,
 		Args:              cobra.MinimumNArgs(1),

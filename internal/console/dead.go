@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -124,6 +125,7 @@ goes on with the run that it stopped.`,
   cloudburst dead ls --name square -o json | jq '.[].seq' | xargs cloudburst dead replay`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: c.completeAll(c.letters),
+		Annotations:       map[string]string{goesOn: "letters that are no longer listed by `cloudburst dead ls` were called again"},
 	}
 	cmd.RunE = c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
 		seqs, err := sequences(cmd, args)
@@ -136,12 +138,14 @@ goes on with the run that it stopped.`,
 		}
 		done := []replayed{}
 		var failed error
-		for _, seq := range seqs {
+		for _, seq := range seqs { // one that can't be called again doesn't hold up the others
 			run, err := client.Broker().Replay(ctx, seq)
-			if failed = err; err != nil {
+			if failed = errors.Join(failed, err); err != nil && ctx.Err() != nil {
 				break
 			}
-			done = append(done, replayed{seq, run})
+			if err == nil {
+				done = append(done, replayed{seq, run})
+			}
 		}
 		err = c.show(done, func() error {
 			for _, d := range done {

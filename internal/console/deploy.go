@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +38,8 @@ and writes its result to its standard output needs nothing else; see
 docs/wasm.md and docs/python.md for how to read and write state.`,
 		Example: `  cloudburst fn deploy square square.py
   cloudburst fn deploy square square.wasm --timeout 5s --memory 32MiB --check 5 --want 25
-  cloudburst fn deploy report ./report --entry main:report --concurrency 4`,
+  cloudburst fn deploy report ./report --entry main:report --concurrency 4
+  cloudburst fn deploy sums awk.wasm --arg '{s+=$1} END {print s}'`,
 		Args: cobra.ExactArgs(2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
@@ -63,6 +66,7 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 			})
 		}),
 	}
+	cmd.Annotations = map[string]string{goesOn: "either nothing has changed, or the new version takes all new calls: `cloudburst fn show NAME` tells"}
 	deployFlags(cmd, &d, &memory)
 	return cmd
 }
@@ -71,6 +75,7 @@ func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag
 	flags := cmd.Flags()
 	flags.StringVar(&d.Runtime, "runtime", "", "python or wasm (default: as the file looks)")
 	flags.StringVar(&d.Entry, "entry", "", "what of it is called: of Python function or module:function, of WebAssembly an export (default handler, or _start)")
+	flags.StringArrayVar(&d.Args, "arg", nil, "an argument of its command line, argv or sys.argv; once for each")
 	flags.StringVar(&d.Pool, "pool", "", `the workers that run it (default "deployed")`)
 	flags.IntVar(&d.Concurrency, "concurrency", 0, "instances at most on one worker (default some for each core)")
 	flags.DurationVar(&d.Timeout, "timeout", 0, "how long one execution may take (default 1m)")
@@ -83,8 +88,8 @@ func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag
 	flags.StringVar(&d.Check, "check", "", "argument of a call that has to go well, as JSON; its writes are dropped")
 	flags.StringVar(&d.Want, "want", "", "what the call of --check has to return, as JSON")
 	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Python, cloudburst.Wasm}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "level", cobra.FixedCompletions([]string{"lww", "repeatable", "causal-key", "causal", "session-causal"}, cobra.ShellCompDirectiveNoFileComp))
-	for _, name := range []string{"entry", "pool", "concurrency", "timeout", "attempts", "backoff", "memory", "about", "check", "want"} {
+	complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range []string{"entry", "arg", "pool", "concurrency", "timeout", "attempts", "backoff", "memory", "about", "check", "want"} {
 		complete(cmd, name, cobra.NoFileCompletions)
 	}
 }
@@ -117,6 +122,13 @@ once: nothing is uploaded or compiled. Later versions stay, to go forward to.`,
 			})
 		}),
 	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if to < 1 && cmd.Flags().Changed("to") {
+			return usagef(cmd, "--to %d: versions are numbered from 1", to)
+		}
+		return nil
+	}
+	cmd.Annotations = map[string]string{goesOn: "it may be done: `cloudburst fn show NAME` tells which version takes new calls"}
 	cmd.Flags().IntVar(&to, "to", 0, "the version (default the one before)")
 	complete(cmd, "to", cobra.NoFileCompletions)
 	return cmd
@@ -172,6 +184,7 @@ func (c *console) functionText(f *cloudburst.Function, shown *jsonVersions) erro
 	}
 	err := c.fields(
 		field{"name", f.Name}, field{"about", f.About}, field{"version", version}, field{"runtime", f.Runtime}, field{"entry", f.Entry},
+		field{"arguments", commandLine(f.Args)},
 		field{"pool", f.Pool}, field{"workers", shown.Workers}, field{"level", shown.Level}, field{"timeout", l.Timeout}, field{"attempts", l.Attempts},
 		field{"memory", memory}, field{"instances", instances}, field{"check", f.Check}, field{"wants", f.Want},
 	)
@@ -189,6 +202,17 @@ func (c *console) functionText(f *cloudburst.Function, shown *jsonVersions) erro
 	}
 	fmt.Fprintln(c.Stdout)
 	return c.table([]any{"version", "", "size", "image", "deployed", "about"}, rows)
+}
+
+// commandLine shows a command line as a shell would have it.
+func commandLine(args []string) string {
+	shown := make([]string, len(args))
+	for i, arg := range args {
+		if shown[i] = arg; arg == "" || strings.ContainsAny(arg, " \t\n\"'\\$*?") {
+			shown[i] = strconv.Quote(arg)
+		}
+	}
+	return strings.Join(shown, " ")
 }
 
 func (c *console) logs() *cobra.Command {
@@ -220,6 +244,12 @@ day. Of one call 1 MiB or 10,000 lines are kept at most.`,
 				return err
 			})
 		}),
+	}
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if filter.Last < 0 {
+			return usagef(cmd, "--last %d: less than 0", filter.Last)
+		}
+		return nil
 	}
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&filter.Run), "run", "", "of this run only")

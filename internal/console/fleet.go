@@ -112,7 +112,7 @@ func (c *console) workerArgs(s *served, url, pool string) []string {
 			args = append(args, "--"+f.name, f.value)
 		}
 	}
-	return append(args, c.topo.args()...)
+	return args
 }
 
 // awaitFleet returns once every pool has the workers that it begins with.

@@ -27,14 +27,15 @@ type jsonFunction struct {
 	Registered time.Time `json:"registered"`
 
 	// Of one that was deployed.
-	Version     int    `json:"version,omitempty"`
-	Image       string `json:"image,omitempty"`
-	Size        int64  `json:"size,omitempty"`
-	Entry       string `json:"entry,omitempty"`
-	Memory      int64  `json:"memory,omitempty"`
-	Concurrency int    `json:"concurrency,omitempty"`
-	Check       string `json:"check,omitempty"`
-	Want        string `json:"want,omitempty"`
+	Version     int      `json:"version,omitempty"`
+	Image       string   `json:"image,omitempty"`
+	Size        int64    `json:"size,omitempty"`
+	Entry       string   `json:"entry,omitempty"`
+	Args        []string `json:"args,omitempty"`
+	Memory      int64    `json:"memory,omitempty"`
+	Concurrency int      `json:"concurrency,omitempty"`
+	Check       string   `json:"check,omitempty"`
+	Want        string   `json:"want,omitempty"`
 
 	// Broken is why the entry can't be used; of such a one only the name is known.
 	Broken string `json:"broken,omitempty"`
@@ -45,7 +46,7 @@ func jsonFunctionOf(f cloudburst.Function, workers int) jsonFunction {
 	return jsonFunction{
 		Name: f.Name, Pool: f.Pool, Runtime: f.Runtime, About: f.About, TimeoutMS: ms(l.Timeout), Attempts: l.Attempts,
 		BackoffMS: ms(l.Backoff), Level: levelOf(f.Level), Atomic: f.Transactional, Workers: workers, Registered: f.Registered,
-		Version: f.Version, Image: f.Image, Size: f.Size, Entry: f.Entry, Memory: f.Memory, Concurrency: f.Concurrency, Check: f.Check, Want: f.Want,
+		Version: f.Version, Image: f.Image, Size: f.Size, Entry: f.Entry, Args: f.Args, Memory: f.Memory, Concurrency: f.Concurrency, Check: f.Check, Want: f.Want,
 	}
 }
 
@@ -61,8 +62,9 @@ serve a function now; with none, calls of it are stored and wait.`,
 		RunE: c.on(askWithin, c.listFunctions),
 	}
 	rm := &cobra.Command{
-		Use:   "rm NAME...",
-		Short: "Remove functions",
+		Use:         "rm NAME...",
+		Annotations: map[string]string{goesOn: "some functions may be removed: `cloudburst fn ls` tells"},
+		Short:       "Remove functions",
 		Long: `Removes functions: calls of them are refused from now on, and those that wait
 fail. A function that a DAG uses stays. A worker that serves it brings it back
 when it starts, so stop that first.`,
@@ -70,7 +72,9 @@ when it starts, so stop that first.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: c.completeAll(c.functionNames),
 		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
-			return c.removeAll(args, func(name string) error { return client.Broker().RemoveFunction(ctx, name) })
+			return c.removeAll(args, func(name string) error {
+				return c.suggest(ctx, client, c.functionNames, name, client.Broker().RemoveFunction(ctx, name))
+			})
 		}),
 	}
 	return group("fn", "Deploy, list and remove functions", `A function is code with a name, run by the workers of one pool. WebAssembly and

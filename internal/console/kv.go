@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
 // jsonKey is what a key holds as scripts get it.
@@ -47,7 +49,7 @@ func (c *console) kv() *cobra.Command {
 	cmd := group("kv", "Read and write state", kvLong, c.kvGet(&ns), c.kvPut(&ns), c.kvList(&ns), c.kvRemove(&ns))
 	cmd.PersistentFlags().StringVarP(&ns, "namespace", "n", broker.DefaultNamespace, "namespace of the keys")
 	complete(cmd, "namespace", c.completeAll(c.namespaces))
-	c.topo.addReplicas(cmd)
+	c.topo.addIgnored(cmd.PersistentFlags(), "replicas")
 	return cmd
 }
 
@@ -85,25 +87,23 @@ has it.`,
 		Example: `  cloudburst kv get greeting
   cloudburst kv get -n retwis timeline:42
   cloudburst kv get visits -o json | jq -r .kind`,
-		Args:    cobra.ExactArgs(1),
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return out.check(cmd, c) },
+		Args: cobra.ExactArgs(1),
+		PreRunE: func(cmd *cobra.Command, args []string) error {
+			return cmp.Or(checkKeys(cmd, args), out.check(cmd, c))
+		},
 		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
 			bucket, err := c.bucket(ctx, client, *ns)
 			if err != nil {
 				return err
 			}
-			snap, err := bucket.Read(ctx, args[0], 0)
+			l, slots, err := held(ctx, bucket, args[0])
 			if err != nil {
 				return err
 			}
-			l, err := snap.Join()
-			if err != nil {
-				return err
-			}
-			if d, ok := l.(interface{ Deleted() bool }); l == nil || ok && d.Deleted() {
+			if l == nil {
 				return &wire.Error{Op: "get", Name: args[0], Kind: wire.KindUnknown, Msg: "no such key in namespace " + *ns + "; `cloudburst kv ls` lists them"}
 			}
-			shown := jsonKey{Namespace: *ns, Key: args[0], Kind: string(l.Kind()), jsonValue: jsonOf(l.Value()), Slots: len(snap.Slots)}
+			shown := jsonKey{Namespace: *ns, Key: args[0], Kind: string(l.Kind()), jsonValue: jsonOf(l.Value()), Slots: slots}
 			if p, ok := l.(interface{ Priority() int64 }); ok {
 				shown.Priority = new(p.Priority())
 			}
@@ -141,12 +141,13 @@ VALUE is ` + argumentHelp,
   cloudburst kv put record 9.58 --kind min
   cloudburst kv put -n images logo @logo.png --type image/png`,
 		Args: cobra.ExactArgs(2),
-		PreRunE: func(cmd *cobra.Command, _ []string) error {
+		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(kinds, kind) {
 				return usagef(cmd, "--kind %s: there are %s", kind, strings.Join(kinds, ", "))
 			}
-			return nil
+			return checkKeys(cmd, args[:1])
 		},
+		Annotations: map[string]string{goesOn: "the value may be stored: `cloudburst kv get KEY` tells"},
 	}
 	cmd.RunE = c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
 		v, err := c.value(cmd, in, args[1])
@@ -235,21 +236,63 @@ func (c *console) listKeys(ctx context.Context, bucket *broker.Bucket, prefix st
 	return c.show(keys, func() error { return nil })
 }
 
+// checkKeys refuses what can't be a key, before anybody is asked.
+func checkKeys(cmd *cobra.Command, keys []string) error {
+	if slices.Contains(keys, "") {
+		return usagef(cmd, "a key can't be empty")
+	}
+	return nil
+}
+
 func (c *console) kvRemove(ns *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm KEY...",
 		Short: "Remove keys",
-		Long: `Removes keys that hold registers; removing what isn't there is no error. Keys of
-other kinds stay.`,
+		Long: `Removes keys that hold registers; removing what isn't there is no error, and said.
+Keys of other kinds stay.`,
 		Example: `  cloudburst kv rm greeting
   cloudburst kv ls draft: | xargs cloudburst kv rm`,
-		Args: cobra.MinimumNArgs(1),
+		Args:        cobra.MinimumNArgs(1),
+		PreRunE:     checkKeys,
+		Annotations: map[string]string{goesOn: "some keys may be removed: `cloudburst kv ls` tells"},
 		RunE: c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
-			if err := c.mustExist(ctx, client, *ns); err != nil {
+			bucket, err := c.bucket(ctx, client, *ns)
+			if err != nil {
 				return err
 			}
 			state := client.State().In(*ns)
-			return c.removeAll(args, func(key string) error { return state.Delete(ctx, key) })
+			there := make([]string, 0, len(args))
+			for _, key := range args {
+				l, _, err := held(ctx, bucket, key)
+				if err != nil {
+					return err
+				}
+				if l == nil {
+					c.notef("There is no key %q in namespace %s.", key, *ns)
+					continue
+				}
+				if kind := l.Kind(); kind != kvlattice.KindLWW && kind != kvlattice.KindCausal {
+					return &wire.Error{Op: "remove", Name: key, Kind: wire.KindConflict, Msg: fmt.Sprintf("the key holds a %s, and only registers can be removed", kind)}
+				}
+				there = append(there, key)
+			}
+			return c.removeAll(there, func(key string) error { return state.Delete(ctx, key) })
 		}),
 	}
+}
+
+// held returns what a key holds, nil if there is no such key, and how many slots it has.
+func held(ctx context.Context, bucket *broker.Bucket, key string) (kvlattice.Lattice, int, error) {
+	snap, err := bucket.Read(ctx, key, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	l, err := snap.Join()
+	if err != nil {
+		return nil, 0, err
+	}
+	if d, ok := l.(interface{ Deleted() bool }); l == nil || ok && d.Deleted() {
+		return nil, 0, nil
+	}
+	return l, len(snap.Slots), nil
 }

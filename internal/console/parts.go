@@ -129,7 +129,7 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 		},
 	}
 	h.addFlags(cmd, "in the user's cache")
-	c.topo.addFlags(cmd)
+	c.topo.addIgnored(cmd.Flags(), sizeFlags...)
 	addParent(cmd, &parent)
 	addLevel(cmd, &level)
 	return cmd

@@ -20,6 +20,7 @@ type jsonWorker struct {
 	PID           int       `json:"pid"`
 	Slots         int       `json:"slots"`
 	Busy          int       `json:"busy"`
+	Blocked       int       `json:"blocked"`   // without a slot: they wait for others
 	Functions     []string  `json:"functions"` // the first hundred, if there are more
 	FunctionCount int       `json:"function_count"`
 	Started       time.Time `json:"started"`
@@ -56,7 +57,7 @@ func (c *console) worker() *cobra.Command {
 			var shown []jsonWorker
 			for _, w := range workers {
 				shown = append(shown, jsonWorker{
-					ID: w.ID, Pool: w.Pool, Host: w.Host, PID: w.PID, Slots: w.Slots, Busy: w.Busy, Functions: w.Functions, FunctionCount: w.FunctionCount, Started: w.Started,
+					ID: w.ID, Pool: w.Pool, Host: w.Host, PID: w.PID, Slots: w.Slots, Busy: w.Busy, Blocked: w.Blocked, Functions: w.Functions, FunctionCount: w.FunctionCount, Started: w.Started,
 					Calls: w.Calls, Failures: w.Failures, Retries: w.Retries, Restarts: w.Restarts, Pinned: w.Pinned,
 					CacheBytes: w.CacheBytes, CacheKeys: w.CacheKeys,
 				})

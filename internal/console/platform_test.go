@@ -29,6 +29,9 @@ func platform(t *testing.T) string {
 	cloudburst.Handle(w, "fail", func(context.Context, *cloudburst.Session, cloudburst.Value) (int, error) {
 		return 0, cloudburst.Permanent(errors.New("as ever"))
 	})
+	cloudburst.Handle(w, "short-lived", func(context.Context, *cloudburst.Session, cloudburst.Value) (int, error) {
+		return 0, cloudburst.Permanent(errors.New("gone soon"))
+	})
 	cloudburst.Handle(w, "hang", func(ctx context.Context, _ *cloudburst.Session, _ cloudburst.Value) (int, error) {
 		<-ctx.Done()
 		return 0, context.Cause(ctx)
@@ -276,6 +279,8 @@ func TestJSONShapes(t *testing.T) {
 	shape(0, "dead", "replay", "1")
 	shape(0, "worker", "ls")
 	shape(0, "pool", "ls")
+	shape(0, "platform")
+	shape(0, "platform", "set", "dead-ttl=24h")
 	shape(0, "version")
 	shape(0, "fn", "rm", "sum")
 	golden(t, "shapes.txt", b.String())

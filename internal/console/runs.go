@@ -154,8 +154,9 @@ func (c *console) tellRun(r broker.RunInfo) error {
 func (c *console) runsSignal() *cobra.Command {
 	var in input
 	cmd := &cobra.Command{
-		Use:   "signal RUN NAME [VALUE]",
-		Short: "Send a run the signal that a node of it awaits",
+		Use:         "signal RUN NAME [VALUE]",
+		Annotations: map[string]string{goesOn: "the signal may be sent: sent again it is refused then"},
+		Short:       "Send a run the signal that a node of it awaits",
 		Long: `Brings a value to the node of a DAG's run that awaits a signal of this name
 (signal: NAME in the DAG), before or after the node's other arguments are there.
 A signal is sent once: a second one is refused (exit code 7).
@@ -189,8 +190,9 @@ A VALUE is ` + argumentHelp,
 
 func (c *console) runsCancel() *cobra.Command {
 	return &cobra.Command{
-		Use:   "cancel RUN",
-		Short: "Cancel a run",
+		Use:         "cancel RUN",
+		Annotations: map[string]string{goesOn: "the run may be cancelled: `cloudburst runs show RUN` tells"},
+		Short:       "Cancel a run",
 		Long: `Asks for a run to end: what it has in hand is given up, what is queued is not run.
 What functions that had returned wrote stays. A run that has ended is refused.`,
 		Example: `  cloudburst runs cancel order-17

@@ -149,6 +149,11 @@ at. It runs the functions that are deployed to it ("cloudburst fn deploy"), and
 with --http it can be used by HTTP. With --examples it also serves echo,
 increment, square and sum, and the DAG compose = square(increment(x)).
 
+Sizes (--replicas, --backlog-size and the like) are the platform's, which keeps
+them: the first server writes them down, and one that is given others later changes
+them for all. "cloudburst platform" shows them, "cloudburst platform set" changes
+them without a restart. Without flags, everything stays as it is.
+
 SIGTERM and Ctrl-C drain it: what is being run ends first. Killed at any moment,
 it goes on from its store when it is started again, and its worker processes end by
 themselves. On the power's failure the
@@ -230,7 +235,8 @@ func (c *console) gateway() *cobra.Command {
 answers "nats req cb.fn.NAME", timers, the janitor and, with --http, HTTP. Any
 number of them share the work; of what one has to do, such as removing what is
 settled, whoever holds the lease does it. The streams are made if they aren't there:
-say --replicas 3 on a cluster. While the servers are away, or too few to elect a
+say --replicas 3 on a cluster. What flags say later is a change of the platform, for
+all (see "cloudburst platform"). While the servers are away, or too few to elect a
 leader, it waits for them.
 
 SIGTERM and Ctrl-C drain it.`,
@@ -316,6 +322,7 @@ func (c *console) startNode(ctx context.Context, e *embedded, wait bool, log *lo
 		where = "Cloudburst serves on the NATS server"
 	} else {
 		cfg.Server = e.config(log)
+		cfg.Hold = e.listen != "none" // somebody can connect, to mend it
 		cfg.Broker.Name = "cloudburst server"
 	}
 	cfg.Broker.Topology = c.topo.Topology

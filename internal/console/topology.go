@@ -1,53 +1,84 @@
 package console
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// topology is how streams are made, as flags say it. Whatever may make a stream
-// takes these flags: all processes of a platform must agree on them.
+// topology are the platform's sizes, as flags say them.
 type topology struct{ broker.Topology }
 
+// sizeFlags are the sizes that have a flag; `cloudburst platform set` knows all.
+var sizeFlags = []string{"replicas", "results-ttl", "results-size", "backlog-size", "dead-ttl", "ack-wait"}
+
+// addFlags adds flags to a command that sets up a platform.
 func (t *topology) addFlags(cmd *cobra.Command) {
-	t.addReplicas(cmd)
-	flags := cmd.Flags()
-	flags.DurationVar(&t.Results, "results-ttl", 0, "how long results are kept (default 1h)")
-	flags.Var((*bytesFlag)(&t.ResultsBytes), "results-size", "how much room results have, such as 1GiB (default 256MiB)")
-	flags.Var((*bytesFlag)(&t.CallsBytes), "backlog-size", "how much room the waiting calls of a pool have; when it is full, calls are refused (default 1GiB)")
-	flags.DurationVar(&t.Dead, "dead-ttl", 0, "how long dead letters are kept (default 168h)")
-	flags.DurationVar(&t.AckWait, "ack-wait", 0, "after how long without a sign of life a call goes to another worker (default 5s)")
-	for _, name := range []string{"results-ttl", "results-size", "backlog-size", "dead-ttl", "ack-wait"} {
-		complete(cmd, name, cobra.NoFileCompletions)
+	for _, size := range broker.Sizes() {
+		if slices.Contains(sizeFlags, size.Name) {
+			cmd.Flags().Var(&sizeFlag{size, &t.Topology}, size.Name, fmt.Sprintf("%s (default: as what is there, or %s)", size.About, size.Text(broker.Default())))
+			complete(cmd, size.Name, cobra.NoFileCompletions)
+		}
+	}
+}
+
+// addIgnored adds flags that a command took when every process had to be told: they
+// change nothing now, and nobody's scripts end for them.
+func (t *topology) addIgnored(flags *pflag.FlagSet, names ...string) {
+	for _, size := range broker.Sizes() {
+		if slices.Contains(names, size.Name) {
+			flags.Var(&sizeFlag{size, &t.Topology}, size.Name, size.About)
+			if err := flags.MarkDeprecated(size.Name, "the platform knows its sizes: see `cloudburst platform`"); err != nil {
+				panic(err) // it is there: the line above
+			}
+		}
 	}
 }
 
 // args are the flags that say the same to another process.
 func (t *topology) args() []string {
 	var args []string
-	add := func(name, value string, given bool) {
-		if given {
-			args = append(args, "--"+name, value)
+	for _, size := range broker.Sizes() {
+		if text := size.Text(t.Topology); text != "" {
+			args = append(args, "--"+size.Name, text)
 		}
 	}
-	add("replicas", strconv.Itoa(t.Replicas), t.Replicas != 0)
-	add("results-ttl", t.Results.String(), t.Results != 0)
-	add("results-size", strconv.FormatInt(t.ResultsBytes, 10), t.ResultsBytes != 0)
-	add("backlog-size", strconv.FormatInt(t.CallsBytes, 10), t.CallsBytes != 0)
-	add("dead-ttl", t.Dead.String(), t.Dead != 0)
-	add("ack-wait", t.AckWait.String(), t.AckWait != 0)
 	return args
 }
 
-// addReplicas adds the one flag that namespaces of state depend on.
-func (t *topology) addReplicas(cmd *cobra.Command) {
-	cmd.PersistentFlags().IntVar(&t.Replicas, "replicas", 0, "on how many servers the platform keeps everything (default: as what is there, or 1)")
-	complete(cmd, "replicas", cobra.NoFileCompletions)
+// sizeFlag is one of the platform's sizes as a flag.
+type sizeFlag struct {
+	size broker.Size
+	of   *broker.Topology
 }
+
+// String returns what Set reads.
+func (f *sizeFlag) String() string {
+	if f.of == nil {
+		return "" // the flag package asks a zero value
+	}
+	return f.size.Text(*f.of)
+}
+
+// Type names the kind of flag in help texts.
+func (f *sizeFlag) Type() string {
+	switch f.size.Unit {
+	case "bytes":
+		return "size"
+	case "time":
+		return "duration"
+	}
+	return "int"
+}
+
+// Set reads a value such as 3, 5s or 256MiB.
+func (f *sizeFlag) Set(text string) error { return f.size.Set(f.of, text) }
 
 // bytesFlag is a number of bytes, written with or without a unit.
 type bytesFlag int64

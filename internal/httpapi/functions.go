@@ -23,6 +23,7 @@ type function struct {
 	Pool          string     `json:"pool"`
 	Runtime       string     `json:"runtime"`
 	Entry         string     `json:"entry,omitempty"`
+	Args          []string   `json:"args,omitempty"`
 	About         string     `json:"about,omitempty"`
 	Level         string     `json:"level,omitempty"`
 	Transactional bool       `json:"transactional"`
@@ -40,7 +41,7 @@ type function struct {
 func functionOf(f cloudburst.Function) function {
 	l := f.Limits()
 	return function{
-		Name: f.Name, Version: f.Version, Pool: f.Pool, Runtime: f.Runtime, Entry: f.Entry, About: f.About, Level: f.Level,
+		Name: f.Name, Version: f.Version, Pool: f.Pool, Runtime: f.Runtime, Entry: f.Entry, Args: f.Args, About: f.About, Level: f.Level,
 		Transactional: f.Transactional, TimeoutMS: ms(l.Timeout), BackoffMS: ms(l.Backoff), Attempts: l.Attempts,
 		Memory: f.Memory, Concurrency: f.Concurrency, Image: f.Image, Size: f.Size, Registered: f.Registered,
 	}
@@ -95,6 +96,7 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
 var deployReaders = map[string]func(*cloudburst.Deployment, string) error{
 	"runtime": func(d *cloudburst.Deployment, v string) error { d.Runtime = v; return nil },
 	"entry":   func(d *cloudburst.Deployment, v string) error { d.Entry = v; return nil },
+	"arg":     func(d *cloudburst.Deployment, v string) error { d.Args = append(d.Args, v); return nil },
 	"pool":    func(d *cloudburst.Deployment, v string) error { d.Pool = v; return nil },
 	"level":   func(d *cloudburst.Deployment, v string) error { d.Level = v; return nil },
 	"about":   func(d *cloudburst.Deployment, v string) error { d.About = v; return nil },
@@ -134,8 +136,14 @@ func deployment(name string, q url.Values) (cloudburst.Deployment, error) {
 		if !q.Has(key) {
 			continue
 		}
-		if err := deployReaders[key](&d, q.Get(key)); err != nil {
-			return d, parameterError(key, q.Get(key), err)
+		values := q[key]
+		if key != "arg" { // of which there may be several
+			values = values[:1]
+		}
+		for _, v := range values {
+			if err := deployReaders[key](&d, v); err != nil {
+				return d, parameterError(key, v, err)
+			}
 		}
 	}
 	return d, nil

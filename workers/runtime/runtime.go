@@ -43,6 +43,8 @@ type Program struct {
 	// have to come from elsewhere when they are first opened.
 	Files fs.FS
 	Entry string // what of it is called; empty is the runtime's default
+	// Args are what it finds as its command line, after its name.
+	Args []string
 	// Memory bounds each instance, in bytes; 0 is the runtime's default.
 	Memory int64
 	// Concurrency is how many instances there are at most; 0 is the runtime's

@@ -48,8 +48,11 @@ func Value(typ, body []byte) (wire.Value, error) {
 // fieldsOf is how many fields each request has.
 var fieldsOf = map[byte]int{
 	OpGet: 2, OpPut: 4, OpDelete: 2, OpVersions: 2, OpUpdate: 4, OpRead: 3,
-	OpStart: 3, OpAwait: 1, OpLog: 1, OpInfo: 0, OpArgs: 0, OpReturn: 2, OpMessage: 3, OpReceive: 1,
+	OpStart: 3, OpAwait: 1, OpLog: 1, OpInfo: 0, OpArgs: 0, OpReturn: 2, OpMessage: 3, OpReceive: 1, OpField: 3, OpFail: 1,
 }
+
+// ofState are requests that read or write a place.
+var ofState = map[byte]bool{OpGet: true, OpPut: true, OpDelete: true, OpVersions: true, OpUpdate: true, OpRead: true, OpField: true}
 
 // moreOf is how many fields may follow them.
 var moreOf = map[byte]int{OpStart: 1}

@@ -27,11 +27,19 @@
 //	c  receive    milliseconds           from type body; nothing came
 //	a  args                              type body
 //	t  return     type body
+//	f  field      ns key request         as that of request, a g, p, d, v, u, r or f
+//	x  fail       text
+//
+// The request within f is about a field of the map that the key holds: its key names the
+// field, its namespace doesn't matter. After x the call has failed for good, whatever the
+// guest does next.
 //
 // What an update takes and a read returns depends on the kind: a number for
 // counter and gcounter; an array, of what to add and of all elements, for set; a
 // number or string for max and min; {"add":[…],"remove":[…]}, either of which may
-// be missing, and an array of all elements, for orset.
+// be missing, and an array of all elements, for orset; {"put":[{"member","score"},…],
+// "remove":[member,…]}, and an array of {"member","score"}, the lowest score first, for zset;
+// {"priority":n,"value":v} for priority. A read of a map is an array of its fields' names.
 //
 // Whatever a guest sends, a Host answers: what can't be read is an error of the
 // kind "bad argument".
@@ -70,6 +78,8 @@ const (
 	OpReturn   = 't'
 	OpMessage  = 'm'
 	OpReceive  = 'c'
+	OpField    = 'f'
+	OpFail     = 'x'
 )
 
 // What the first byte of a response says.
@@ -85,8 +95,9 @@ type Host struct {
 	call   *runtime.Call
 	out    []byte // the last response
 	result wire.Value
-	has    bool  // a result
-	failed error // the last that the guest was told
+	has    bool        // a result
+	failed error       // the last that the guest was told
+	gaveUp *wire.Error // what the guest said by OpFail; nil if it hasn't
 }
 
 // NewHost returns the Host of a call. Once ctx has ended it answers every request
@@ -125,6 +136,15 @@ func (h *Host) Serve(request []byte) (response []byte) {
 // Result returns what the guest has returned by OpReturn, and whether it has.
 func (h *Host) Result() (wire.Value, bool) { return h.result, h.has }
 
+// GaveUp returns what the guest has failed with by OpFail; nil if it hasn't. Whatever it
+// does then, its call has failed for good.
+func (h *Host) GaveUp(stack string) *wire.Error {
+	if h.gaveUp != nil {
+		h.gaveUp.Stack = stack
+	}
+	return h.gaveUp
+}
+
 // Failure makes an error of what a guest failed with. If that is the last error
 // that it was told here, and let through, it is that error.
 func (h *Host) Failure(kind, msg, stack string) *wire.Error {
@@ -162,7 +182,7 @@ func (h *Host) serve(request []byte) error {
 		return err
 	}
 	switch op {
-	case OpGet, OpPut, OpDelete, OpVersions, OpUpdate, OpRead:
+	case OpGet, OpPut, OpDelete, OpVersions, OpUpdate, OpRead, OpField:
 		return h.state(op, &f)
 	case OpStart, OpAwait:
 		return h.functions(op, &f)
@@ -174,6 +194,8 @@ func (h *Host) serve(request []byte) error {
 		h.field(Info(h.call))
 	case OpArgs:
 		h.value(h.call.Args)
+	case OpFail:
+		h.gaveUp = &wire.Error{Op: "run", Name: h.call.Function, Kind: wire.KindPermanent, Msg: string(f[0])}
 	case OpReturn:
 		v, err := kept(f[0], f[1])
 		if err != nil {

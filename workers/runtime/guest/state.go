@@ -10,23 +10,55 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/workers/runtime/handle"
 )
 
-// A place is a key that a request is about.
+// A place is what a request is about: a key, or a field of a map.
 type place struct {
 	*Host
-	ns, key string
+	handle.Place
 }
 
 // state carries out what reads or writes a key.
 func (h *Host) state(op byte, f *fields) error {
-	p := place{h, string(f[0]), string(f[1])}
-	if p.ns == "" {
-		p.ns = h.call.Namespace
+	p := place{h, handle.Place{In: h.call.State, NS: string(f[0]), Key: string(f[1])}}
+	if p.NS == "" {
+		p.NS = h.call.Namespace
 	}
-	if h.call.State == nil {
-		return &wire.Error{Op: "use", Name: p.key, Kind: wire.KindUnavailable, Msg: "there is no state here"}
+	if p.In == nil {
+		return &wire.Error{Op: "use", Name: p.Key, Kind: wire.KindUnavailable, Msg: "there is no state here"}
 	}
+	if op == OpField {
+		return p.field(f[2])
+	}
+	return p.carryOut(op, f)
+}
+
+// field carries out a request for a field of the map that is here. Its namespace doesn't
+// matter, and its key is the field.
+func (p place) field(request []byte) error {
+	for { // a field of a map in a field, and so on
+		if len(request) == 0 {
+			return badRequest("there is none for the field of %q", p.Key)
+		}
+		op := request[0]
+		f, err := split(op, request[1:])
+		switch {
+		case err != nil:
+			return err
+		case !ofState[op]:
+			return badRequest("%q isn't for a field of a map", op)
+		}
+		p.In, p.Key = handle.Fields(p.In, p.Key), string(f[1])
+		if op != OpField {
+			return p.carryOut(op, &f)
+		}
+		request = f[2]
+	}
+}
+
+// carryOut carries out what reads or writes the place.
+func (p place) carryOut(op byte, f *fields) error {
 	switch op {
 	case OpGet:
 		return p.get()
@@ -35,13 +67,13 @@ func (h *Host) state(op byte, f *fields) error {
 		if err != nil {
 			return err
 		}
-		return h.call.State.Put(h.ctx, p.ns, p.key, v)
+		return p.In.Put(p.ctx, p.NS, p.Key, v)
 	case OpDelete:
-		return h.call.State.Delete(h.ctx, p.ns, p.key)
+		return p.In.Delete(p.ctx, p.NS, p.Key)
 	case OpVersions:
-		versions, err := h.call.State.Versions(h.ctx, p.ns, p.key)
+		versions, err := p.In.Versions(p.ctx, p.NS, p.Key)
 		for _, v := range versions {
-			h.value(v)
+			p.value(v)
 		}
 		return err
 	case OpUpdate:
@@ -52,7 +84,7 @@ func (h *Host) state(op byte, f *fields) error {
 }
 
 func (p place) get() error {
-	v, found, err := p.call.State.Get(p.ctx, p.ns, p.key)
+	v, found, err := p.In.Get(p.ctx, p.NS, p.Key)
 	switch {
 	case err != nil:
 		return err
@@ -72,36 +104,45 @@ func (p place) update(kind kvlattice.Kind, body []byte) error {
 			return err
 		}
 		if kind == kvlattice.KindGrow {
-			return p.call.State.AddGrow(p.ctx, p.ns, p.key, delta)
+			return p.In.AddGrow(p.ctx, p.NS, p.Key, delta)
 		}
-		return p.call.State.AddCounter(p.ctx, p.ns, p.key, delta)
+		return p.In.AddCounter(p.ctx, p.NS, p.Key, delta)
 	case kvlattice.KindSet:
 		var elements []json.RawMessage
 		if err := decode(kind, body, &elements); err != nil {
 			return err
 		}
-		return p.call.State.AddSet(p.ctx, p.ns, p.key, elements...)
+		return p.In.AddSet(p.ctx, p.NS, p.Key, elements...)
 	case kvlattice.KindMax:
 		l, err := kvlattice.NewMax(bytes.Clone(body))
 		if err != nil {
 			return err
 		}
-		return p.call.State.Merge(p.ctx, p.ns, p.key, l)
+		return p.Merge(p.ctx, l)
 	case kvlattice.KindMin:
 		l, err := kvlattice.NewMin(bytes.Clone(body))
 		if err != nil {
 			return err
 		}
-		return p.call.State.Merge(p.ctx, p.ns, p.key, l)
+		return p.Merge(p.ctx, l)
 	case kvlattice.KindORSet:
 		var change struct{ Add, Remove []json.RawMessage }
 		if err := decode(kind, body, &change); err != nil {
 			return err
 		}
-		if err := p.remove(change.Remove); err != nil {
-			return err
+		if len(change.Remove) > 0 {
+			if err := p.Exclude(p.ctx, change.Remove); err != nil {
+				return err
+			}
 		}
-		return p.add(change.Add)
+		if len(change.Add) == 0 {
+			return nil
+		}
+		return p.Include(p.ctx, change.Add)
+	case kvlattice.KindOrderedSet:
+		return p.rank(body)
+	case kvlattice.KindPriority:
+		return p.offer(body)
 	default:
 		return unknownKind(kind)
 	}
@@ -111,13 +152,13 @@ func (p place) update(kind kvlattice.Kind, body []byte) error {
 func (p place) read(kind kvlattice.Kind) error {
 	switch kind {
 	case kvlattice.KindCounter, kvlattice.KindGrow:
-		total, err := p.call.State.Counter(p.ctx, p.ns, p.key)
+		total, err := p.In.Counter(p.ctx, p.NS, p.Key)
 		if err == nil {
-			p.field(strconv.AppendInt(nil, total, 10))
+			p.Host.field(strconv.AppendInt(nil, total, 10))
 		}
 		return err
 	case kvlattice.KindSet:
-		elements, err := p.call.State.Set(p.ctx, p.ns, p.key)
+		elements, err := p.In.Set(p.ctx, p.NS, p.Key)
 		if err == nil {
 			p.array(slices.Values(elements))
 		}
@@ -127,9 +168,19 @@ func (p place) read(kind kvlattice.Kind) error {
 	case kvlattice.KindMin:
 		return extreme[*kvlattice.Min](p)
 	case kvlattice.KindORSet:
-		set, err := held(p, kvlattice.NewORSet())
+		set, err := handle.Held(p.ctx, p.Place, kvlattice.NewORSet())
 		if err == nil {
 			p.array(set.All())
+		}
+		return err
+	case kvlattice.KindOrderedSet:
+		return p.ranks()
+	case kvlattice.KindPriority:
+		return p.best()
+	case kvlattice.KindMap:
+		names, err := p.FieldNames(p.ctx)
+		if err == nil {
+			err = p.json(append([]string{}, names...))
 		}
 		return err
 	default:
@@ -143,57 +194,15 @@ func extreme[L interface {
 	kvlattice.Lattice
 }](p place) error {
 	var none L
-	l, err := held(p, none)
+	l, err := handle.Held(p.ctx, p.Place, none)
 	switch {
 	case err != nil:
 		return err
 	case l == none:
 		return errNothing
 	}
-	p.field(l.Value().Body)
+	p.Host.field(l.Value().Body)
 	return nil
-}
-
-// held returns the lattice of a place: none if nothing was written there.
-func held[L kvlattice.Lattice](p place, none L) (L, error) {
-	l, err := p.call.State.Read(p.ctx, p.ns, p.key)
-	if err != nil {
-		return none, err
-	}
-	return kvlattice.As(l, p.key, none)
-}
-
-// add adds to an observed-remove set.
-func (p place) add(elements []json.RawMessage) error {
-	if len(elements) == 0 {
-		return nil
-	}
-	set, err := held(p, kvlattice.NewORSet())
-	if err != nil {
-		return err
-	}
-	delta, err := set.Addition(elements, p.call.State.Tag)
-	if err != nil {
-		return err
-	}
-	return p.call.State.Merge(p.ctx, p.ns, p.key, delta)
-}
-
-// remove removes from an observed-remove set.
-func (p place) remove(elements []json.RawMessage) error {
-	if len(elements) == 0 {
-		return nil
-	}
-	set, err := held(p, kvlattice.NewORSet())
-	if err != nil {
-		return err
-	}
-	delta, news, err := set.Removals(elements)
-	if err != nil || !news {
-		return err
-	}
-	p.call.State.Retag()
-	return p.call.State.Merge(p.ctx, p.ns, p.key, delta)
 }
 
 // array answers with a JSON array.
@@ -205,7 +214,7 @@ func (p place) array(elements iter.Seq[json.RawMessage]) {
 		}
 		list = append(list, element...)
 	}
-	p.field(append(list, ']'))
+	p.Host.field(append(list, ']'))
 }
 
 func decode(kind kvlattice.Kind, body []byte, into any) error {
@@ -218,5 +227,6 @@ func decode(kind kvlattice.Kind, body []byte, into any) error {
 func unknownKind(kind kvlattice.Kind) error {
 	return badArgument("the kind %.80q is none of %s", kind, fmt.Sprint([]kvlattice.Kind{
 		kvlattice.KindCounter, kvlattice.KindGrow, kvlattice.KindSet, kvlattice.KindORSet, kvlattice.KindMax, kvlattice.KindMin,
+		kvlattice.KindOrderedSet, kvlattice.KindPriority, kvlattice.KindMap,
 	}))
 }

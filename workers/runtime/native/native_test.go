@@ -28,7 +28,7 @@ func TestRuntime(t *testing.T) {
 			}
 			return loaded{f}, nil
 		},
-		NoStop: shared, NoMemory: shared, NoCrash: shared, Remembers: shared,
+		NoStop: shared, NoMemory: shared, NoCrash: shared, NoGuest: shared, Remembers: shared,
 	})
 }
 

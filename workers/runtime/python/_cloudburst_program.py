@@ -42,10 +42,10 @@ def find(entry):
     raise Argument(f"which of {', '.join(n + '.py' for n in names)} has {function}? Give the entry as module:function")
 
 
-def load(entry):
+def load(entry, args):
     """Imports the program and returns its function."""
     module, function, at = find(entry)
-    sys.argv = [module]
+    sys.argv = [module, *args]
     unreachable(at, module)
     sys.path[:0] = dict.fromkeys((at, CODE))
     file = os.path.join(at, module + ".py")

@@ -238,7 +238,7 @@ func TestFailures(t *testing.T) {
 		{"chained", wire.KindFunction, "RuntimeError: it broke", []string{`File "helper.py", line 2, in deep`, "KeyError: 'missing'", "direct cause", `File "main.py", line 21`}},
 		{"recursion", wire.KindFunction, "RecursionError: ", []string{"line 23, in handler", "more times"}},
 		{"unprintable", wire.KindFunction, "Bad", nil},
-		{"memory", wire.KindFunction, "MemoryError", []string{"line 29"}},
+		{"memory", wire.KindPermanent, "MemoryError: it took more than its 256 MiB; deploy it with more (--memory)", []string{"line 29"}},
 		{"type", wire.KindFunction, "TypeError: ", []string{"line 31"}},
 	} {
 		_, err := invoke(t, f, runtimetest.NewCall("f", `"`+tc.what+`"`))

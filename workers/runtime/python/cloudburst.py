@@ -169,6 +169,16 @@ class Cloudburst:
     def min(self, key, ns=None):
         return Min(self, key, ns, b"min")
 
+    def zset(self, key, ns=None):
+        return OrderedSet(self, key, ns, b"zset")
+
+    def priority(self, key, ns=None):
+        return Priority(self, key, ns, b"priority")
+
+    def map(self, key, ns=None):
+        """Returns the map of a key, whose fields are used as keys are."""
+        return Map(self, key, ns)
+
     def start(self, name, *args, run_id=None):
         """Starts a function or DAG, and returns what its result can be had from. With a
         run_id that is there already nothing new is started: the result is that run's."""
@@ -245,6 +255,35 @@ class Future:
         return self._of._ask(b"w", field(self.run.encode()), value)
 
 
+class Map:
+    """A key with fields, each of which holds a value of its own kind:
+
+    user = cloudburst.map("user:1")
+    user.put("name", "Ada")
+    user.counter("likes").add(1)
+    """
+
+    __slots__ = ("_of", "_at")
+
+    def __init__(self, of, key, ns=None):
+        self._of, self._at = of, of._key(key, ns)
+
+    def _ask(self, op, parts, then=None):
+        request = b"".join((op, *parts))
+        return self._of._ask(b"f", (*self._at, *field(request)), then)
+
+    def _key(self, name, ns=None):
+        return (*field(b""), *field(name.encode()))
+
+    def fields(self):
+        """Returns the names of the fields that have a value, sorted."""
+        return self._of._ask(b"r", self._at + field(b"map"), lambda b: loads(str(next(fields(b)), "utf-8")))
+
+
+for _name in "get put delete versions counter gcounter set orset max min zset priority map".split():
+    setattr(Map, _name, getattr(Cloudburst, _name))
+
+
 class Lattice:
     __slots__ = ("_of", "_at")
 
@@ -298,3 +337,29 @@ class Min(Lattice):
     def value(self):
         """Returns where it stands, None if it was never lowered."""
         return self._read()
+
+
+class OrderedSet(Lattice):
+    def put(self, member, score):
+        self._update({"put": [{"member": member, "score": score}]})
+
+    def remove(self, *members):
+        self._update({"remove": members})
+
+    def range(self, start=0, end=None):
+        """Returns (member, score) from rank start (0 is the lowest score) to before end."""
+        return [(m["member"], m["score"]) for m in self._read()[start:end]]
+
+    def score(self, member):
+        """Returns a member's score, None if it isn't there."""
+        return dict(self.range()).get(member)
+
+
+class Priority(Lattice):
+    def put(self, priority, v):
+        self._update({"priority": priority, "value": v})
+
+    def get(self):
+        """Returns the value with the lowest number, and the number; None if there is none."""
+        held = self._read()
+        return held and (held["value"], held["priority"])

@@ -17,10 +17,12 @@ type function struct {
 	name    string
 	python  *interpreter
 	entry   string
+	args    []string
 	memory  int64
 	idleFor time.Duration
 	home    *home    // of the code, and of the instances' directories
 	group   identity // who may enter home
+	room    *runtime.Room
 	running sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
@@ -29,7 +31,7 @@ type function struct {
 	starting int
 	live     map[*instance]struct{}
 	idle     []*instance   // the last one is used first, so that the others can end
-	waiting  []chan supply // calls, the first of which is served first; as many as callers run
+	waiting  []chan supply // calls, the first of which is served first; as many as the room lets in
 	timer    *time.Timer   // of the instances that are idle for long; nil if it isn't set
 }
 
@@ -39,11 +41,17 @@ type supply struct {
 	err error
 }
 
-// Invoke runs a call in an instance, once there is one for it.
+// Invoke runs a call in an instance, once there is one for it. A call that waits for
+// another one keeps its instance, and that one gets another: see runtime.Room.
 func (f *function) Invoke(ctx context.Context, call *runtime.Call) (wire.Value, error) {
 	if err := context.Cause(ctx); err != nil {
 		return wire.Value{}, err
 	}
+	if err := f.room.Enter(ctx); err != nil {
+		return wire.Value{}, err
+	}
+	defer f.room.Leave()
+	ctx = runtime.Within(ctx, runtime.Depth(ctx), f.room)
 	in, err := f.acquire(ctx)
 	if err != nil {
 		return wire.Value{}, err
@@ -71,6 +79,7 @@ func (f *function) Close() error {
 		live = append(live, in)
 	}
 	f.mu.Unlock()
+	f.room.Close(f.unloaded())
 	for _, w := range waiting {
 		w <- supply{err: f.unloaded()}
 	}

@@ -88,7 +88,7 @@ func (p pool) until(what string, fact func(f *function) bool) {
 	for {
 		p.f.mu.Lock()
 		ok := fact(p.f)
-		state := fmt.Sprintf("%d places, %d starting, %d live, %d idle, %d waiting", p.f.places, p.f.starting, len(p.f.live), len(p.f.idle), len(p.f.waiting))
+		state := fmt.Sprintf("%d places, %d starting, %d live, %d idle, %d waiting", p.f.places, p.f.starting, len(p.f.live), len(p.f.idle), p.f.room.Waiting())
 		p.f.mu.Unlock()
 		if ok {
 			return
@@ -114,7 +114,9 @@ func TestInstances(t *testing.T) {
 			pids[pid]++
 		})
 	}
-	p.until("three instances, seven calls that wait", func(f *function) bool { return len(f.live) == 3 && len(f.waiting) == 7 })
+	p.until("three instances, seven calls that wait", func(f *function) bool {
+		return len(f.live) == 3 && f.starting == 0 && len(f.waiting) == 0 && f.room.Waiting() == 7
+	})
 	open()
 	group.Wait()
 	if len(pids) != 3 {
@@ -126,7 +128,7 @@ func TestInstances(t *testing.T) {
 			t.Errorf("ran in %d, want the one that was used last: %d", pid, last)
 		}
 	}
-	p.until("the others have ended", func(f *function) bool { return len(f.live) == 1 && len(f.idle) == 1 && f.places == 2 })
+	p.until("the others have ended", func(f *function) bool { return len(f.live) == 1 && len(f.idle) == 1 && f.places == f.room.Held()-1 })
 	if pid := p.must(""); pid != last {
 		t.Errorf("ran in %d, want the one that stays: %d", pid, last)
 	}
@@ -145,7 +147,7 @@ func TestOrder(t *testing.T) {
 				t.Errorf("call %d was served as number %d, %v", i+2, n, err)
 			}
 		})
-		p.until("it waits", func(f *function) bool { return len(f.waiting) == i+1 })
+		p.until("it waits", func(f *function) bool { return f.room.Waiting() == i+1 })
 	}
 	open()
 	group.Wait()
@@ -170,7 +172,7 @@ func TestWaitersLeave(t *testing.T) {
 	}
 	group.Wait()
 	p.until("all is as before", func(f *function) bool {
-		return len(f.waiting) == 0 && f.starting == 0 && len(f.live) == len(f.idle) && f.places == 2-len(f.idle)
+		return f.room.Waiting() == 0 && len(f.waiting) == 0 && f.starting == 0 && len(f.live) == len(f.idle) && len(f.live) <= 2 && f.places == f.room.Held()-len(f.idle)
 	})
 	p.must("")
 }
@@ -203,7 +205,7 @@ func TestIdleDies(t *testing.T) {
 	p := newPool(t, Config{}, 2)
 	pid := p.must("")
 	killGroup(pid)
-	p.until("it is gone", func(f *function) bool { return len(f.live) == 0 && f.places == 2 })
+	p.until("it is gone", func(f *function) bool { return len(f.live) == 0 && f.places == f.room.Held() })
 	if again := p.must(""); again == pid {
 		t.Errorf("ran in %d", again)
 	}

@@ -87,10 +87,13 @@ type Config struct {
 	// Memory bounds each instance of a program that doesn't say so itself, in
 	// bytes. Default 256 MiB, of which an interpreter takes ten; numpy takes 40 more.
 	Memory int64
-	// Concurrency is how many instances a program has at most that doesn't say so
-	// itself. Default twice as many as there are processors, and at least 4. An
-	// instance that isn't used takes some 10 MiB.
+	// Concurrency is how many calls of a program run at once that doesn't say so
+	// itself, each in an instance. Default twice as many as there are processors, and at
+	// least 4. An instance that isn't used takes some 10 MiB.
 	Concurrency int
+	// Blocked is how many calls of a program may wait for calls of their own beside those
+	// that run. Each keeps its instance. Default 96, and at least wire.MaxDepth.
+	Blocked int
 	// Idle is after how long without a call an instance is ended; one stays.
 	// Default 60 s. More means fewer cold starts, of some 50 ms.
 	Idle time.Duration
@@ -136,6 +139,7 @@ func New(cfg Config) *Runtime {
 	cfg.Scratch = cmp.Or(cfg.Scratch, os.TempDir())
 	cfg.Memory = cmp.Or(cfg.Memory, 256<<20)
 	cfg.Concurrency = cmp.Or(cfg.Concurrency, max(4, 2*stdruntime.GOMAXPROCS(0)))
+	cfg.Blocked = cmp.Or(cfg.Blocked, 96)
 	cfg.Idle = cmp.Or(cfg.Idle, time.Minute)
 	if cfg.Warn == nil {
 		cfg.Warn = func(string) {}
@@ -166,9 +170,10 @@ func (r *Runtime) Load(ctx context.Context, p runtime.Program) (runtime.Loaded, 
 	if err != nil {
 		return nil, &wire.Error{Op: "load", Name: p.Function, Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
 	}
+	room := runtime.NewRoom(concurrency, r.cfg.Blocked)
 	f := &function{
-		runtime: r, name: p.Function, python: python, entry: p.Entry, memory: memory, idleFor: r.cfg.Idle,
-		places: concurrency, live: make(map[*instance]struct{}),
+		runtime: r, name: p.Function, python: python, entry: p.Entry, args: p.Args, memory: memory, idleFor: r.cfg.Idle,
+		room: room, places: room.Held(), live: make(map[*instance]struct{}),
 	}
 	if err = f.settle(r.cfg.Scratch); err == nil {
 		err = f.first(ctx, p)
@@ -213,6 +218,7 @@ func (f *function) copy(p runtime.Program) error {
 // settings are what an instance is told as it starts.
 type settings struct {
 	Entry     string   `json:"entry"`
+	Args      []string `json:"args"`
 	Memory    int64    `json:"memory"`
 	Processes int      `json:"processes"` // 0 doesn't bound them
 	Alone     bool     `json:"alone"`     // nobody else runs as its user
@@ -223,7 +229,7 @@ type settings struct {
 
 // arguments are an instance's command line.
 func (f *function) arguments() ([]string, error) {
-	s := settings{Entry: f.entry, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
+	s := settings{Entry: f.entry, Args: f.args, Memory: f.memory, Read: f.runtime.cfg.Read, Modules: f.python.modules}
 	if stdruntime.GOMAXPROCS(0) > 1 {
 		s.Eager = instanceEagerFor.Nanoseconds()
 	}

@@ -38,8 +38,11 @@ del __file__
 # Failures.
 
 
+REMEDY = {}  # what to do about exceptions, by class
+
+
 def kind_of(e):
-    if isinstance(e, (Permanent, Unfit)):
+    if isinstance(e, (Permanent, Unfit, MemoryError)):
         return "failed for good"
     if isinstance(e, Argument):
         return "bad argument"
@@ -60,7 +63,7 @@ def failure(e, where=False):
     try:
         kind, message, stack = kind_of(e), str(e), trace(e)
         if not isinstance(e, (Error, Permanent, Argument, Unfit)) or not message:
-            message = type(e).__name__ + (": " if message else "") + message + advice(e)
+            message = type(e).__name__ + (": " if message else "") + message + (REMEDY.get(type(e)) or advice(e))
         if where:
             kind, message = "invalid", place(e) + message
     except BaseException:  # an exception that can't be printed
@@ -243,6 +246,7 @@ def main():
     faulthandler.enable(file=2, all_threads=False)
     tether()
     limit(settings["memory"], settings["processes"])
+    REMEDY[MemoryError] = f": it took more than its {settings['memory'] >> 20} MiB; deploy it with more (--memory)"
     free = "" if settings["alone"] else confined(settings["read"] or ())
     for fd in map(int, os.listdir("/dev/fd")):  # of /proc
         if fd > 4:  # of the worker's, from whoever has started that
@@ -257,7 +261,7 @@ def main():
         to.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     receive()  # the program is there
     try:
-        call = caller(load(settings["entry"]))
+        call = caller(load(settings["entry"], settings["args"] or ()))
     except Argument as e:
         send(frame("invalid", str(e)))
         return

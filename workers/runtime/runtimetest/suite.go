@@ -42,10 +42,19 @@ import (
 //	set       [key, [e, …]]  adds the elements to a set; adds them to the orset of key+"-or" and then
 //	                         removes the first of them from that. Returns the elements of both: [[…],[…]]
 //	max       [key, v]       raises a max to v, lowers the min of key+"-min" to v, returns both: [max, min]
+//	zset      [key, m, n]    of an ordered set: m gets the score 2, n 1, "gone" 3, and "gone" is removed.
+//	                         Returns the members in order
+//	map       key            of a map: puts 1 to field a, counts 2 in field n, adds "e" to the set s of the map
+//	                         in field in, deletes a's value. Returns the names of fields, n, and the set: [[…],n,[…]]
+//	priority  [key, n, v]    offers v with the number n, returns [number, value] of the best
+//	gcounter  [key, n]       counts n up, returns the count
 //	call      [name, arg]    calls a function with arg, returns its result
+//	once      [name, a, id]  starts a function with a twice as the run id, and returns [run, run, result]
 //	future    [name, a, b]   starts a function with a and with b, then awaits both, returns [result, result]
 //	mail      [to, v]        sends v to the execution to, then waits for a message; returns [own id, sender, message]
 //	fail      message        fails with the message, in a function of its own called explode
+//	refuse    message        fails for good with the message
+//	args      none           returns its command line but for the name
 //	log       word           prints word+"-1" and word+"-2", a line each, returns null
 //	remember  none           returns how often it was called before, by what it keeps in memory
 //	sleep     milliseconds   sleeps, returns "fine"
@@ -62,6 +71,7 @@ type Suite struct {
 	NoStop   string // can't stop a call that doesn't yield: "loop", and Close during a call
 	NoMemory string // can't bound memory: "memory"
 	NoCrash  string // can't outlive "crash" and "garbage"
+	NoGuest  string // doesn't speak to its host as guests do: from "zset" to "gcounter", "once", "refuse", "args"
 	// Remembers says why a call may find what an earlier one left in memory;
 	// empty if none ever does.
 	Remembers string
@@ -83,8 +93,10 @@ func Run(t *testing.T, s Suite) {
 	t.Run("state", s.state)
 	t.Run("lattices", s.lattices)
 	t.Run("functions", s.functions)
+	t.Run("nested", s.nested)
 	t.Run("mail", s.mail)
 	t.Run("errors", s.errors)
+	t.Run("guests", s.guests)
 	t.Run("log", s.log)
 	t.Run("many", s.many)
 	t.Run("memory kept", s.remember)

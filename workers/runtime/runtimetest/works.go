@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 
@@ -156,6 +157,58 @@ func (s Suite) errors(t *testing.T) {
 		if !strings.Contains(e.Stack, "explode") {
 			t.Errorf("stack %q: want the function's own explode in it", e.Stack)
 		}
+	}
+}
+
+// guests tries what the protocol of guests has, and Go code gets by other means.
+func (s Suite) guests(t *testing.T) {
+	if s.NoGuest != "" {
+		t.Log("it is no guest: ", s.NoGuest)
+		return
+	}
+	t.Run("lattices", s.guestLattices)
+	once := NewCall("once", `["double",3,"mine/1"]`)
+	runs := 0
+	once.Functions = NewFunctions(map[string]func(wire.Value) (wire.Value, error){
+		"double": func(wire.Value) (wire.Value, error) { runs++; return wire.JSON(6) },
+	})
+	returns(t, s.load(t, "once", runtime.Program{}), once, `["mine/1","mine/1",6]`)
+	if runs != 1 {
+		t.Errorf("a run of one id began %d times", runs)
+	}
+	refuse := s.load(t, "refuse", runtime.Program{Concurrency: 1})
+	for _, msg := range []string{"no such customer", "nor such an order"} {
+		_, err := invoke(t, refuse, NewCall("refuse", `"`+msg+`"`))
+		if wire.KindOf(err) != wire.KindPermanent || !strings.Contains(err.Error(), msg) {
+			t.Errorf("got %v, want it to have failed for good: %s", err, msg)
+		}
+	}
+	returns(t, s.load(t, "args", runtime.Program{Args: []string{"-v", "two words", "", "ä"}}), NewCall("args", ""), `["-v","two words","","ä"]`)
+	returns(t, s.load(t, "args", runtime.Program{}), NewCall("args", ""), "[]")
+}
+
+func (s Suite) guestLattices(t *testing.T) {
+	state := NewState()
+	on := func(program, args string) *runtime.Call {
+		call := NewCall(program, args)
+		call.State = state
+		return call
+	}
+	grows := s.load(t, "gcounter", runtime.Program{})
+	returns(t, grows, on("gcounter", `["g",3]`), "3")
+	returns(t, grows, on("gcounter", `["g",4]`), "7")
+	if _, err := invoke(t, grows, on("gcounter", `["g",-1]`)); wire.KindOf(err) != wire.KindBadArgument {
+		t.Errorf("counting down: got %v", err)
+	}
+	returns(t, s.load(t, "zset", runtime.Program{}), on("zset", `["z","two","one"]`), `["one","two"]`)
+	best := s.load(t, "priority", runtime.Program{})
+	returns(t, best, on("priority", `["p",5,{"a":1}]`), `[5,{"a":1}]`)
+	returns(t, best, on("priority", `["p",7,"later"]`), `[5,{"a":1}]`)
+	returns(t, best, on("priority", `["p",-1,"first"]`), `[-1,"first"]`)
+	returns(t, s.load(t, "map", runtime.Program{}), on("map", `"m1"`), `[["in","n"],2,["e"]]`)
+	l, err := state.Read(t.Context(), "default", "m1")
+	if m, ok := l.(*kvlattice.Map); err != nil || !ok || m.Field("in").Kind() != kvlattice.KindMap {
+		t.Errorf("the map: got %v %v", l, err)
 	}
 }
 

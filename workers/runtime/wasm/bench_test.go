@@ -19,7 +19,7 @@ func goGuest(t testing.TB, name string) string {
 	build, _ := goGuests.LoadOrStore(name, sync.OnceValues(func() (string, error) {
 		out := filepath.Join(cacheDir, name+".wasm")
 		args := []string{"build", "-trimpath", "-o", out}
-		if name != "gocommand" {
+		if name != "gocommand" && name != "gomixed" {
 			args = append(args, "-buildmode=c-shared")
 		}
 		cmd := exec.Command("go", append(args, "./testdata/"+name)...)

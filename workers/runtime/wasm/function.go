@@ -18,13 +18,15 @@ type function struct {
 	name          string
 	module        *module
 	entry         string
-	init, prepare bool // are exported, and to be run before the entry
+	args          []string // its command line, the name first
+	init, prepare bool     // are exported, and to be run before the entry
 	limit         int64
 	wazero        wazero.Runtime
 	compiled      wazero.CompiledModule
 	config        wazero.ModuleConfig
 
-	slots chan struct{}   // one for each call in hand; calls wait for one in order
+	room  *runtime.Room   // calls wait for it
+	most  int             // calls that run at once
 	freed chan struct{}   // tells those who wait for an instance to look again
 	ctx   context.Context //nolint:containedctx // ends when the function is closed
 	end   context.CancelCauseFunc
@@ -61,12 +63,15 @@ func (f *function) Invoke(ctx context.Context, call *runtime.Call) (wire.Value, 
 	f.hand.Add(1)
 	f.mu.Unlock()
 	defer f.hand.Done()
-	if err := f.admit(ctx); err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return wire.Value{}, err
 	}
-	defer func() { <-f.slots }()
+	if err := f.room.Enter(ctx); err != nil {
+		return wire.Value{}, err
+	}
+	defer f.room.Leave()
 
-	x := f.execute(ctx, call)
+	x := f.execute(runtime.Within(ctx, runtime.Depth(ctx), f.room), call)
 	defer x.cancel(nil)
 	stop := context.AfterFunc(f.ctx, func() { x.cancel(context.Cause(f.ctx)) })
 	defer stop()
@@ -81,21 +86,6 @@ func (f *function) Invoke(ctx context.Context, call *runtime.Call) (wire.Value, 
 		spent(call, x.spent)
 	}
 	return v, err
-}
-
-// admit waits until there is room for another call.
-func (f *function) admit(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case f.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-f.ctx.Done():
-		return context.Cause(f.ctx)
-	}
 }
 
 // serve runs a call in an instance.
@@ -178,6 +168,7 @@ func (f *function) Close() error {
 	f.closed = true
 	f.mu.Unlock()
 	f.end(errClosed(f.name))
+	f.room.Close(errClosed(f.name))
 	f.hand.Wait()
 	if !first {
 		return nil

@@ -51,6 +51,12 @@ var hostFunctions = map[string]map[string]hostFunction{
 	},
 }
 
+// browsers are modules that programs for other hosts import from.
+var browsers = map[string]string{
+	"go": "a browser (GOOS=js)", "gojs": "a browser (GOOS=js)", "wbg": "a browser (wasm-bindgen)", "__wbindgen_placeholder__": "a browser (wasm-bindgen)",
+	"wasi_unstable": "an early WASI", "a": "a browser (Emscripten)",
+}
+
 // checkImports refuses a module that needs what there isn't.
 func checkImports(m *module) error {
 	for _, i := range m.imports {
@@ -59,6 +65,9 @@ func checkImports(m *module) error {
 		}
 		known, ok := hostFunctions[i.module]
 		if !ok {
+			if host, browser := browsers[i.module]; browser {
+				return fmt.Errorf("it imports %q of %q: it was built for %s; build for wasm32-wasip1", i.name, i.module, host)
+			}
 			return fmt.Errorf("it imports %q of %q: wrong ABI, there are %s (WASI preview 1) and %s to import from; build for wasm32-wasip1", i.name, i.module, wasiModule, hostModule)
 		}
 		if _, ok := known[i.name]; !ok {

@@ -60,7 +60,12 @@ func (r *Runtime) newFunction(p runtime.Program, m *module) (*function, error) {
 	if err := checkImports(m); err != nil {
 		return nil, err
 	}
-	f := &function{runtime: r, name: p.Function, module: m, entry: p.Entry, limit: p.Memory}
+	if err := m.checkCommand(p.Entry); err != nil {
+		return nil, err
+	}
+	f := &function{
+		runtime: r, name: p.Function, module: m, entry: p.Entry, limit: p.Memory, args: append([]string{p.Function}, p.Args...),
+	}
 	switch {
 	case f.entry == "" && m.exports[startExport]:
 		f.entry = startExport
@@ -84,10 +89,26 @@ func (r *Runtime) newFunction(p runtime.Program, m *module) (*function, error) {
 	if concurrency <= 0 {
 		concurrency = r.cfg.Concurrency
 	}
-	f.slots = make(chan struct{}, concurrency)
-	f.freed = make(chan struct{}, concurrency)
+	f.room, f.most = runtime.NewRoom(concurrency, r.cfg.Blocked), concurrency
+	f.freed = make(chan struct{}, f.room.Held())
 	f.ctx, f.end = context.WithCancelCause(context.Background())
 	return f, nil
+}
+
+// checkCommand refuses a module that has an entry which would never run, or never well: what
+// is a command has its main run, and what is made for that has nothing else set up.
+func (m *module) checkCommand(entry string) error {
+	const build = "build a reactor (Go: -buildmode=c-shared)"
+	switch {
+	case !m.exports[startExport] || m.exports[initExport]:
+		return nil
+	case entry == "" && m.exports[defaultEntry]:
+		return fmt.Errorf("it is a command, of which main runs and %q never: %s; or deploy it with the entry %q", defaultEntry, build, startExport)
+	case m.golang && entry != "" && entry != startExport && m.exports[entry]:
+		return fmt.Errorf("it is a command in Go, of which %q can't be called, since main has to run first: %s", entry, build)
+	default:
+		return nil
+	}
 }
 
 // compile makes machine code of the module.
@@ -133,7 +154,7 @@ const compilers = 2
 
 func (f *function) machineCode(ctx context.Context, code []byte, cache wazero.CompilationCache) (err error) {
 	config := wazero.NewRuntimeConfig().
-		WithCoreFeatures(api.CoreFeaturesV2).
+		WithCoreFeatures(fuel.Features).
 		WithCompilationCache(cache).
 		WithMemoryLimitPages(uint32(f.limit / pageSize)). //nolint:gosec // 65,536 at most
 		WithDebugInfoEnabled(false)                       // its offsets are those before metering

@@ -17,6 +17,7 @@ type module struct {
 	memory  bool
 	pages   uint64 // of memory at the start
 	start   bool   // runs something when it is instantiated
+	golang  bool   // was built by Go
 	tables  span   // the section's body, in the binary
 	dropped bool   // may drop segments
 }
@@ -27,6 +28,7 @@ type imported struct{ module, name string }
 type span struct{ whole, from, to int }
 
 const (
+	sectionCustom    = 0
 	sectionImport    = 2
 	sectionTable     = 4
 	sectionMemory    = 5
@@ -40,6 +42,7 @@ const (
 	kindTable
 	kindMemory
 	kindGlobal
+	kindTag
 )
 
 var (
@@ -81,6 +84,8 @@ func parse(code []byte) (*module, error) {
 
 func (m *module) section(id byte, r *reader, at span) {
 	switch id {
+	case sectionCustom:
+		m.golang = m.golang || r.name() == "go:buildid"
 	case sectionImport:
 		m.readImports(r)
 	case sectionTable:
@@ -109,6 +114,10 @@ func (m *module) readImports(r *reader) {
 	for range r.count() {
 		from, name, kind := r.name(), r.name(), r.byte()
 		if r.err != nil {
+			return
+		}
+		if kind == kindTag {
+			r.fail(fmt.Errorf("it imports the exception %q of %q: exception handling isn't supported; build without exceptions", name, from))
 			return
 		}
 		if kind != kindFunction {

@@ -19,7 +19,7 @@ func (f *function) take(x *execution) (*instance, error) {
 			f.mu.Unlock()
 			return inst, nil
 		}
-		room, img := f.total < cap(f.slots), f.image
+		room, img := f.total < f.most+f.room.Blocked(), f.image // those that wait for others keep theirs
 		if room {
 			f.total++
 		}

@@ -15,6 +15,9 @@ import (
 // result makes of how a guest ended what Invoke returns.
 func (x *execution) result(code uint32, err error) (wire.Value, error) {
 	defer x.log.flush()
+	if e := x.host.GaveUp(x.log.last()); e != nil && x.Err() == nil {
+		return wire.Value{}, e
+	}
 	how := fmt.Sprintf
 	exit, exited := errors.AsType[*sys.ExitError](err)
 	switch {
@@ -40,7 +43,10 @@ func (x *execution) gaveUp(how string) error {
 		return cause // it was told so
 	}
 	tail := x.log.last()
-	msg := cmp.Or(panicIn(tail), lastLine(tail), how)
+	msg := cmp.Or(panicIn(tail), x.log.cause, lastLine(tail), how)
+	if e := x.starved(msg, tail); e != nil {
+		return e
+	}
 	if x.told.msg != "" && strings.HasSuffix(msg, x.told.msg) { // it lets through what it was told
 		return x.host.Failure(x.told.kind, x.told.msg, tail)
 	}
@@ -85,10 +91,29 @@ func (x *execution) failed(err error) error {
 		e.Msg = fmt.Sprintf("more than %d bytes of output: store large values in parts", x.f.runtime.cfg.MaxOutput)
 	}
 	if tail := x.log.last(); tail != "" {
-		e.Msg = cmp.Or(panicIn(tail), e.Msg)
+		e.Msg = cmp.Or(panicIn(tail), x.log.cause, e.Msg)
 		e.Stack = strings.TrimSpace(e.Stack + "\n\n" + tail)
 	}
+	if starved := x.starved(e.Msg, e.Stack); starved != nil {
+		return starved
+	}
 	return e
+}
+
+// starved is the error of a guest that has no memory left; nil if that isn't why it ended. Its
+// words are its runtime's, and it holds much of what it may.
+func (x *execution) starved(msg, stack string) error {
+	if x.inst == nil || x.inst.mod.Memory() == nil {
+		return nil
+	}
+	holds, words := int64(x.inst.mod.Memory().Size()), strings.ToLower(msg+"\n"+x.log.cause)
+	for _, sign := range []string{"out of memory", "memory allocation of", "cannot allocate", "bad_alloc", "outofmemory"} {
+		if strings.Contains(words, sign) && holds >= x.f.limit/2 {
+			return &wire.Error{Op: "run", Name: x.f.name, Kind: wire.KindPermanent, Stack: stack, Msg: fmt.Sprintf(
+				"out of memory: it holds %d MiB, and %d MiB is its limit; deploy it with more (--memory), or give it less at once", holds>>20, x.f.limit>>20)}
+		}
+	}
+	return nil
 }
 
 // unable is the error of a call that got no instance.

@@ -25,10 +25,13 @@ type lines struct {
 	most    int       // how many bytes are written
 	written int
 	part    []byte // of a line
+	begun   []byte // how the line begins that isn't whole
+	cause   string // the last line that tells why a program ends
 	tail    []byte
 }
 
 func (l *lines) write(p []byte) {
+	l.watch(p)
 	l.tail = append(l.tail, p[max(0, len(p)-maxTail):]...)
 	if n := len(l.tail) - maxTail; n > maxTail {
 		l.tail = append(l.tail[:0], l.tail[n:]...)
@@ -52,6 +55,28 @@ func (l *lines) write(p []byte) {
 		}
 	}
 }
+
+// watch looks for the line that tells why a program ends: what follows it can be longer than
+// the tail that is kept.
+func (l *lines) watch(p []byte) {
+	const enough = 256
+	for len(p) > 0 {
+		part, rest, whole := bytes.Cut(p, []byte("\n"))
+		l.begun = append(l.begun, part[:min(len(part), enough-len(l.begun))]...)
+		if !whole {
+			return
+		}
+		for _, sign := range signs {
+			if bytes.HasPrefix(l.begun, []byte(sign)) {
+				l.cause = string(bytes.ToValidUTF8(l.begun, nil))
+			}
+		}
+		p, l.begun = rest, l.begun[:0]
+	}
+}
+
+// signs are how lines begin that tell why a program ends.
+var signs = []string{"panic: ", "fatal error: ", "runtime: out of memory", "memory allocation of "}
 
 // flush writes what there is of a line.
 func (l *lines) flush() {

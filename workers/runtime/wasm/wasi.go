@@ -124,16 +124,28 @@ func put64(m api.Memory, at uint64, v int64) errno {
 	return errSuccess
 }
 
-// argsSizesGet: the only argument is the function's name.
+// argsSizesGet says how many arguments there are, and how long they are with their ends: the
+// function's name, and what it was deployed with.
 func (x *execution) argsSizesGet(m api.Memory, a []uint64) errno {
-	return max(put32(m, a[0], 1), put32(m, a[1], len(x.f.name)+1))
+	all := 0
+	for _, arg := range x.f.args {
+		all += len(arg) + 1
+	}
+	return max(put32(m, a[0], len(x.f.args)), put32(m, a[1], all))
 }
 
 func (x *execution) argsGet(m api.Memory, a []uint64) errno {
-	if !m.WriteString(uint32(a[1]), x.f.name+"\x00") { //nolint:gosec // that is the ABI
-		return errFault
+	pointers, texts := a[0], a[1]
+	for _, arg := range x.f.args {
+		if !m.WriteString(uint32(texts), arg+"\x00") { //nolint:gosec // that is the ABI
+			return errFault
+		}
+		if e := put32(m, pointers, int(uint32(texts))); e != errSuccess { //nolint:gosec // that is the ABI
+			return e
+		}
+		pointers, texts = pointers+4, texts+uint64(len(arg))+1
 	}
-	return put32(m, a[0], int(uint32(a[1]))) //nolint:gosec // that is the ABI
+	return errSuccess
 }
 
 func environSizesGet(_ *execution, m api.Memory, a []uint64) errno {

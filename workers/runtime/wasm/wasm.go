@@ -58,6 +58,9 @@ type Config struct {
 	// Concurrency is how many calls of a function run at once if its program doesn't
 	// say; 0 is four for each processor. More costs memory.
 	Concurrency int
+	// Blocked is how many calls of a function may wait for calls of their own beside those
+	// that run. Each keeps its instance. 0 is 256; the least is wire.MaxDepth.
+	Blocked int
 	// Slice is how much a guest does before it hands control back, in units of
 	// fuel, about an instruction each; 0 is 100,000, some 20 to 100 µs. Less is more
 	// even-handed, and slower.
@@ -83,6 +86,7 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxOutput, 64<<20)
 	set(&c.MaxLog, 1<<20)
 	set(&c.Concurrency, 4*processors)
+	set(&c.Blocked, 256)
 	set(&c.Busy, max(1, processors-1))
 	if c.Memory <= 0 {
 		c.Memory = 128 << 20

@@ -123,6 +123,35 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// A guest whose memory is used up says so, whatever its runtime says, and isn't run again.
+func TestOutOfMemory(t *testing.T) {
+	f := loadProgram(t, newRuntime(t, Config{}), runtime.Program{Function: "test", Path: goGuest(t, "conformance"), Entry: "run_memory", Memory: 64 << 20})
+	for range 2 {
+		_, err := invoke(t, f, "true")
+		if wire.KindOf(err) != wire.KindPermanent || !strings.Contains(err.Error(), "out of memory: it holds ") || !strings.Contains(err.Error(), "64 MiB is its limit; deploy it with more (--memory)") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// A module that is a command runs its main and nothing else.
+func TestCommandsWithAnEntry(t *testing.T) {
+	r, command := newRuntime(t, Config{}), goGuest(t, "gomixed")
+	for entry, want := range map[string]string{
+		"":        `it is a command, of which main runs and "handler" never: build a reactor (Go: -buildmode=c-shared)`,
+		"handler": `it is a command in Go, of which "handler" can't be called`,
+	} {
+		_, err := r.Load(t.Context(), runtime.Program{Function: "test", Path: command, Entry: entry})
+		if wire.KindOf(err) != wire.KindInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("entry %q: got %v", entry, err)
+		}
+	}
+	v, err := invoke(t, loadProgram(t, r, runtime.Program{Function: "test", Path: command, Entry: "_start"}), "[1]")
+	if err != nil || string(v.Body) != "[1]" {
+		t.Errorf("as a command: got %q %v", v.Body, err)
+	}
+}
+
 func stackIn(e *wire.Error) string {
 	if e == nil {
 		return ""

@@ -107,11 +107,11 @@ func (w *writer) instruction(in *instruction, s *scope) {
 		w.branch(in)
 	case opBrTable:
 		w.table(in)
-	case opReturn:
+	case opReturn, opReturnCall, opReturnCallIndirect:
 		if w.region > 0 {
 			w.back()
 		}
-		w.out = append(w.out, opReturn)
+		w.out = w.m.copied(w.out, in)
 	case opBulk:
 		w.many(in)
 	default:

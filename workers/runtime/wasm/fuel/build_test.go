@@ -73,7 +73,7 @@ func (h *host) instance(t testing.TB, code []byte) api.Module {
 func (h *host) instanceOf(t testing.TB, code []byte, config wazero.RuntimeConfig) api.Module {
 	t.Helper()
 	ctx := context.Background()
-	r := wazero.NewRuntimeWithConfig(ctx, config)
+	r := wazero.NewRuntimeWithConfig(ctx, config.WithCoreFeatures(Features))
 	t.Cleanup(func() {
 		if err := r.Close(ctx); err != nil {
 			t.Error(err)
@@ -134,7 +134,7 @@ func exact(t testing.TB, code []byte) []byte {
 				s.labels++
 			case opEnd:
 				s.labels--
-			case opCallIndirect:
+			case opCallIndirect, opReturnCallIndirect:
 				cost -= freeSize
 			}
 			if cost > 0 {

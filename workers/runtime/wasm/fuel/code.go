@@ -34,10 +34,12 @@ const (
 	opI64GeS             = 0x59
 	opI32Add             = 0x6a
 	opI32Sub             = 0x6b
+	opI32Mul             = 0x6c
 	opI32And             = 0x71
 	opI32ShrU            = 0x76
 	opI64Add             = 0x7c
 	opI64Sub             = 0x7d
+	opI64Mul             = 0x7e
 	opI64Shl             = 0x86
 	opI64ShrU            = 0x88
 	opI64ExtendU         = 0xad
@@ -130,7 +132,8 @@ func (r *reader) instruction(s *scope) (in instruction) {
 	case op <= opNop, op == opElse, op == opEnd, op == opReturn, op == opDrop, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
 	default:
 		r.pos = in.start
-		r.fail("the unknown instruction %#x: threads, exceptions and garbage collection are not supported", op)
+		r.without(newOps, uint32(op))
+		r.fail("the unknown instruction %#x", op)
 	}
 	in.end = r.pos
 	in.raw, r.keep = r.kept, false
@@ -148,6 +151,7 @@ func (r *reader) blockType(s *scope) uint32 {
 	case t == -0x40, t >= -0x80 && isValue(byte(t&0x7f)):
 		return uint32(t & 0x7f) //nolint:gosec // 7 bits
 	default:
+		r.without(newTypes, uint32(t&0x7f)) //nolint:gosec // 7 bits
 		r.fail("the unknown type %d of a block", t)
 	}
 	return 0
@@ -156,7 +160,10 @@ func (r *reader) blockType(s *scope) uint32 {
 const firstIndexed = 0x100
 
 func (r *reader) memarg() {
-	r.uleb()
+	const named = 0x40 // a memory follows
+	if align := r.uleb(); align&named != 0 {
+		r.fail("it uses %v", memories)
+	}
 	r.uleb()
 }
 
@@ -164,7 +171,7 @@ func (r *reader) memarg() {
 func (r *reader) memory() {
 	if i := r.byte(); i != 0 {
 		r.pos--
-		r.fail("memory %d: only one is supported", i)
+		r.fail("memory %d: it uses %v", i, memories)
 	}
 }
 
@@ -187,6 +194,7 @@ func (r *reader) bulk(in *instruction) {
 		in.b = r.uleb()
 	default:
 		r.pos = in.start
+		r.without(newBulk, in.sub)
 		r.fail("the unknown instruction 0xfc %d", in.sub)
 	}
 }
@@ -207,6 +215,6 @@ func (r *reader) vector(in *instruction) {
 	case op <= 0xff:
 	default:
 		r.pos = in.start
-		r.fail("the unknown instruction 0xfd %d: relaxed vectors are not supported", op)
+		r.fail("the instruction 0xfd %d: it uses %v", op, relaxed)
 	}
 }

@@ -41,8 +41,8 @@ const (
 )
 
 // Instrument returns the module with metering added. A module that can't be read,
-// or that uses what isn't supported (threads, exceptions, garbage collection), is an
-// error that names the section and the offset. What Instrument returns for a module
+// or that uses what isn't supported (threads, exceptions, garbage collection; see
+// Features), is an error that names it, and the section and the offset. What Instrument returns for a module
 // that isn't valid isn't valid either: the compiler refuses it. It is a tenth longer
 // for a large program, and 25 times at the very most.
 //

@@ -56,6 +56,58 @@ func TestFuelIsWhatIsExecuted(t *testing.T) {
 	}
 }
 
+// sumDown adds the numbers up to its argument by calls at its end.
+func sumDown(call ...byte) []byte {
+	return fn(none, join([]byte{
+		opLocalGet, 0, 0x50, opIf, typeNone, opLocalGet, 1, opReturn, opEnd,
+		opLocalGet, 0, opI64Const, 1, opI64Sub, opLocalGet, 0, opLocalGet, 1, opI64Add,
+	}, call)...)
+}
+
+// A million calls at the end of each other need no stack, and are paid for.
+func TestTailCalls(t *testing.T) {
+	for name, call := range map[string][]byte{"direct": {opReturnCall, 0}, "indirect": {opI32Const, 0, opReturnCallIndirect, 0, 0}} {
+		code := bin(sec(secType, []byte{0x60, 2, typeI64, typeI64, 1, typeI64}), sec(secFunction, none), sec(secTable, []byte{typeFuncref, 0, 1}),
+			sec(secExport, export("f", 0, 0)), sec(secElement, []byte{0, opI32Const, 0, opEnd, 1, 0}), sec(secCode, sumDown(call...)))
+		h := &host{slice: 1000, limit: 1 << 40}
+		got, err := h.call(h.instance(t, instrument(t, code)), "f", 1_000_000, 0)
+		if err != nil || got[0] != 500_000_500_000 {
+			t.Errorf("%s: got %v %v", name, got, err)
+		}
+		if h.spent < 10_000_000 || h.refills < h.spent/10_000 {
+			t.Errorf("%s: %d units in %d refills", name, h.spent, h.refills)
+		}
+	}
+}
+
+// A function that was called with fewer arguments than it calls another with, a free one,
+// and the host's.
+func TestTailCallsOfOthers(t *testing.T) {
+	code := bin(sec(secType, []byte{0x60, 1, typeI64, 1, typeI64}, []byte{0x60, 9, typeI64, typeI64, typeI64, typeI64, typeI64, typeI64, typeI64, typeI64, typeI64, 1, typeI64}),
+		sec(secFunction, none, []byte{1}, none), sec(secExport, export("f", 0, 0), export("g", 0, 2)),
+		sec(secCode,
+			fn(none, join(repeat(9, opLocalGet, 0), []byte{opReturnCall, 1})...),
+			fn(none, join([]byte{opLocalGet, 0}, repeat(8, opLocalGet, 8, opI64Add))...),
+			fn(none, opLocalGet, 0, opReturnCall, 0)))
+	h := &host{slice: 1, limit: 1 << 40}
+	m := h.instance(t, instrument(t, code))
+	for _, name := range []string{"f", "g"} {
+		if got, err := h.call(m, name, 3); err != nil || got[0] != 27 || h.spent < 18 {
+			t.Errorf("%s: got %v %v for %d units, want 27", name, got, err, h.spent)
+		}
+	}
+}
+
+func TestExtendedConstants(t *testing.T) {
+	code := bin(sec(secType, voids, []byte{0x60, 0, 1, typeI64}), sec(secFunction, []byte{1}), sec(secMemory, []byte{0, 1}),
+		sec(secGlobal, []byte{typeI64, 0, opI64Const, 3, opI64Const, 4, opI64Mul, opI64Const, 5, opI64Sub, opI64Const, 1, opI64Add, opEnd}),
+		sec(secExport, export("f", 0, 0)), sec(secCode, fn(none, opGlobalGet, 0)))
+	h := &host{slice: 1000, limit: 1 << 40}
+	if got, err := h.call(h.instance(t, instrument(t, code)), "f"); err != nil || got[0] != 8 {
+		t.Errorf("got %v %v, want 8", got, err)
+	}
+}
+
 func TestAnInstanceAsksForItsFirstSlice(t *testing.T) {
 	h := &host{slice: 1 << 30, limit: 1 << 40}
 	m := h.instance(t, instrument(t, single(i64s, fib())))
@@ -123,6 +175,13 @@ func endless() map[string][]byte {
 			sec(secCode, fn(none, opLoop, typeNone, opCall, 1, opBr, 0, opEnd), fn(none, opNop))),
 		"call_indirect": bin(sec(secType, voids), sec(secFunction, none), sec(secTable, []byte{typeFuncref, 0, 1}), sec(secExport, export("f", 0, 0)),
 			sec(secElement, []byte{0, opI32Const, 0, opEnd, 1, 0}), sec(secCode, fn(none, opI32Const, 0, opCallIndirect, 0, 0, opI32Const, 0, opCallIndirect, 0, 0))),
+		"tail calls": single(voids, fn(none, opReturnCall, 0)),
+		"tail calls of each other": bin(sec(secType, voids), sec(secFunction, none, none), sec(secExport, export("f", 0, 0)),
+			sec(secCode, fn(none, opReturnCall, 1), fn(none, opI32Const, 0, opIf, typeNone, opReturn, opEnd, opReturnCall, 0))),
+		"tail calls, indirect": bin(sec(secType, voids), sec(secFunction, none), sec(secTable, []byte{typeFuncref, 0, 1}), sec(secExport, export("f", 0, 0)),
+			sec(secElement, []byte{0, opI32Const, 0, opEnd, 1, 0}), sec(secCode, fn(none, opI32Const, 0, opReturnCallIndirect, 0, 0))),
+		"long leaves by tail calls": bin(sec(secType, voids), sec(secFunction, none, none, none), sec(secExport, export("f", 0, 0)),
+			sec(secCode, fn(none, opLoop, typeNone, opCall, 1, opBr, 0, opEnd), fn(none, opReturnCall, 2), long)),
 		"tree":                     tree(60, nop),
 		"tree of long leaves":      tree(60, long),
 		"long leaves":              manyLeaves(long, opCall, 1),
@@ -363,31 +422,39 @@ func TestWhatCanNotBeReadIsAnError(t *testing.T) {
 		code []byte
 		says string
 	}{
-		"nothing":       {nil, "not a WebAssembly module"},
-		"text":          {[]byte("(module)  "), "not a WebAssembly module"},
-		"component":     {[]byte("\x00asm\x0d\x00\x01\x00"), "version"},
-		"cut":           {good[:len(good)-5], "code section, offset"},
-		"atomics":       {code(none, 0xfe, 0x10, 2, 0), "code section, offset 0x1e: the unknown instruction 0xfe"},
-		"exceptions":    {code(none, 0x06, typeNone, opEnd), "instruction 0x6"},
-		"relaxed":       {code(none, opVector, 0x80, 2), "0xfd 256"},
-		"bulk":          {code(none, opBulk, 18), "0xfc 18"},
-		"taken":         {bin(sec(secType, voids), sec(secFunction, none), sec(secExport, export(Global, 0, 0)), sec(secCode, fn(none))), "reserved"},
-		"metered":       {instrument(t, good), "metered already"},
-		"order":         {bin(sec(secFunction, none), sec(secType, voids), sec(secCode, fn(none))), "place"},
-		"twice":         {bin(sec(secType, voids), sec(secType, voids)), "place"},
-		"section":       {bin([]byte{13, 0}), "unknown kind 13"},
-		"many types":    {bin([]byte{secType, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "type section"},
-		"many data":     {bin([]byte{secData, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "data section"},
-		"many locals":   {code([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, typeI32}), "locals"},
-		"many labels":   {code(none, opI32Const, 0, opBrTable, 0xff, 0xff, 0xff, 0xff, 0x0f), "length"},
-		"nested loops":  {code(none, bytes.Repeat([]byte{opLoop, typeNone}, 502)...), "within each other"},
-		"nested blocks": {code(none, bytes.Repeat([]byte{opBlock, typeNone}, 20_002)...), "within each other"},
-		"shared memory": {bin(sec(secMemory, []byte{3, 1, 1})), "limits"},
-		"type":          {bin(sec(secType, []byte{0x60, 1, 0x63, 0x70, 0})), "type"},
-		"label":         {code(none, opBr, 1), "label 1, and there are 1"},
-		"no end":        {bin(sec(secType, voids), sec(secFunction, none), sec(secCode, []byte{3, 0, opBlock, typeNone})), "early"},
-		"long end":      {code(none, opEnd, opNop), "too many"},
-		"many tables":   {[]byte("\x00asm\x01\x00\x00\x00\x04\x06\xb8\xb8\xb8000"), "table section"},
+		"nothing":                  {nil, "not a WebAssembly module"},
+		"text":                     {[]byte("(module)  "), "not a WebAssembly module"},
+		"component":                {[]byte("\x00asm\x0d\x00\x01\x00"), "version"},
+		"cut":                      {good[:len(good)-5], "code section, offset"},
+		"atomics":                  {code(none, 0xfe, 0x10, 2, 0), "code section, offset 0x1e: it uses threads and atomics (not supported)"},
+		"exceptions":               {code(none, 0x06, typeNone, opEnd), "code section, offset 0x1e: it uses exception handling"},
+		"relaxed":                  {code(none, opVector, 0x80, 2), "0xfd 256"},
+		"bulk":                     {code(none, opBulk, 18), "0xfc 18"},
+		"taken":                    {bin(sec(secType, voids), sec(secFunction, none), sec(secExport, export(Global, 0, 0)), sec(secCode, fn(none))), "reserved"},
+		"metered":                  {instrument(t, good), "metered already"},
+		"order":                    {bin(sec(secFunction, none), sec(secType, voids), sec(secCode, fn(none))), "place"},
+		"twice":                    {bin(sec(secType, voids), sec(secType, voids)), "place"},
+		"section":                  {bin([]byte{13, 0}), "it uses exception handling"},
+		"many types":               {bin([]byte{secType, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "type section"},
+		"many data":                {bin([]byte{secData, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "data section"},
+		"many locals":              {code([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, typeI32}), "locals"},
+		"many labels":              {code(none, opI32Const, 0, opBrTable, 0xff, 0xff, 0xff, 0xff, 0x0f), "length"},
+		"nested loops":             {code(none, bytes.Repeat([]byte{opLoop, typeNone}, 502)...), "within each other"},
+		"nested blocks":            {code(none, bytes.Repeat([]byte{opBlock, typeNone}, 20_002)...), "within each other"},
+		"shared memory":            {bin(sec(secMemory, []byte{3, 1, 1})), "it uses threads and atomics"},
+		"64-bit memory":            {bin(sec(secMemory, []byte{4, 1})), "it uses 64-bit memories"},
+		"two memories":             {bin(sec(secMemory, []byte{0, 1}, []byte{0, 1})), "it uses several memories"},
+		"a load of another memory": {code(none, opI32Const, 0, 0x28, 0x42, 1, 0, opDrop), "it uses several memories"},
+		"a structure":              {bin(sec(secType, []byte{0x5f, 0})), "it uses garbage collection"},
+		"call_ref":                 {code(none, 0x14, 0), "it uses typed function references"},
+		"a tag":                    {bin(sec(secImport, []byte{1, 'm', 1, 't', 4, 0, 0})), "it uses exception handling"},
+		"wide":                     {code(none, opBulk, 19), "it uses wide arithmetic"},
+		"a section of nobody":      {bin([]byte{99, 0}), "a section of the unknown kind 99"},
+		"type":                     {bin(sec(secType, []byte{0x60, 1, 0x63, 0x70, 0})), "type"},
+		"label":                    {code(none, opBr, 1), "label 1, and there are 1"},
+		"no end":                   {bin(sec(secType, voids), sec(secFunction, none), sec(secCode, []byte{3, 0, opBlock, typeNone})), "early"},
+		"long end":                 {code(none, opEnd, opNop), "too many"},
+		"many tables":              {[]byte("\x00asm\x01\x00\x00\x00\x04\x06\xb8\xb8\xb8000"), "table section"},
 		// Beyond the end of what there is, is what is added: it must stay out of reach.
 		"counter, get":    {code(none, opGlobalGet, 0, opDrop), "global 0"},
 		"counter, set":    {code(none, opI64Const, 0, opGlobalSet, 0), "global 0"},

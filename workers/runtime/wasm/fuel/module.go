@@ -82,6 +82,7 @@ func split(b []byte) *module {
 		id := r.byte()
 		if id > secDataCount {
 			r.pos--
+			r.without(newSections, uint32(id))
 			r.fail("a section of the unknown kind %d", id)
 		}
 		r.section = sectionNames[id]
@@ -116,6 +117,7 @@ func (m *module) survey() {
 	for range r.length() {
 		if form := r.byte(); form != 0x60 {
 			r.pos--
+			r.without(newForms, uint32(form))
 			r.fail("a type of the unknown form %#x", form)
 		}
 		m.types = append(m.types, funcType{r.types(), r.types()})
@@ -124,7 +126,10 @@ func (m *module) survey() {
 	m.surveyImports()
 	m.surveyTables()
 	r = m.find(secMemory)
-	for range r.length() {
+	for i := range r.length() {
+		if i > 0 {
+			r.fail("it uses %v", memories)
+		}
 		r.limits()
 	}
 	r.done()
@@ -155,6 +160,7 @@ func (m *module) surveyImports() {
 			r.global()
 			m.globals++
 		default:
+			r.without(newImports, uint32(kind))
 			r.fail("an import of the unknown kind %d", kind)
 		}
 	}
@@ -210,6 +216,7 @@ func (m *module) surveyFunction(f *function) {
 		f.locals += int(n)
 		if t := r.byte(); !isValue(t) {
 			r.pos--
+			r.without(newTypes, uint32(t))
 			r.fail("the unknown type %#x", t)
 		}
 	}

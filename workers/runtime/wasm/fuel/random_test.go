@@ -122,7 +122,22 @@ func (c *composer) block(depth int, value bool) {
 		}
 		c.labels = c.labels[:len(c.labels)-1]
 	}
-	switch c.IntN(5) {
+	switch c.IntN(6) {
+	case 5: // perhaps the end, by another function's
+		c.truth(depth)
+		c.emit(opIf, kind, opLocalGet, local32)
+		c.labels = append(c.labels, label{value: value})
+		c.value(depth + 1)
+		c.labels = c.labels[:len(c.labels)-1]
+		if at := byte(c.IntN(c.self + 1)); c.IntN(2) == 0 {
+			c.emit(opI32Const, at, opReturnCallIndirect, typeF, 0)
+		} else {
+			c.emit(opReturnCall, at)
+		}
+		if value {
+			c.emit(opElse)
+			body(label{value: value})
+		}
 	case 0:
 		c.truth(depth)
 		c.emit(opIf, kind)

@@ -152,6 +152,7 @@ func (r *reader) types() []byte {
 	for i, t := range list {
 		if !isValue(t) {
 			r.pos = start + i
+			r.without(newTypes, uint32(t))
 			r.fail("the unknown type %#x", t)
 		}
 	}
@@ -177,6 +178,7 @@ func (r *reader) global() []byte {
 	t := r.bytes(2)
 	if !isValue(t[0]) || t[1] > 1 {
 		r.pos = start
+		r.without(newTypes, uint32(t[0]))
 		r.fail("the unknown type %#x of a global", t)
 	}
 	return t
@@ -186,6 +188,7 @@ func (r *reader) reference() byte {
 	t := r.byte()
 	if !isReference(t) {
 		r.pos--
+		r.without(newTypes, uint32(t))
 		r.fail("the unknown type of references %#x", t)
 	}
 	return t
@@ -194,7 +197,8 @@ func (r *reader) reference() byte {
 func (r *reader) limits() {
 	flags := r.byte()
 	if flags > 1 {
-		r.fail("limits of the unknown kind %d: shared and 64-bit memories are not supported", flags)
+		r.without(newLimits, uint32(flags))
+		r.fail("limits of the unknown kind %d", flags)
 	}
 	r.uleb()
 	if flags == 1 {

@@ -121,7 +121,8 @@ func (m *module) constant(out []byte, r *reader) []byte {
 		switch {
 		case in.op == opEnd:
 			return append(out, opEnd)
-		case in.op == opGlobalGet, in.op == opRefFunc, in.op == 0xd0, in.op >= opI32Const && in.op <= 0x44, in.op == opVector && in.sub == 12:
+		case in.op == opGlobalGet, in.op == opRefFunc, in.op == 0xd0, in.op >= opI32Const && in.op <= 0x44, in.op == opVector && in.sub == 12,
+			in.op >= opI32Add && in.op <= opI32Mul, in.op >= opI64Add && in.op <= opI64Mul:
 			out = m.copied(out, &in)
 		default:
 			r.pos = in.start

@@ -53,6 +53,53 @@ def max(cb, key, v):
     return [most.value(), least.value()]
 
 
+def gcounter(cb, key, n):
+    c = cb.gcounter(key)
+    c.add(n)
+    return c.value()
+
+
+def zset(cb, key, m, n):
+    z = cb.zset(key)
+    z.put(m, 2)
+    z.put(n, 1)
+    z.put("gone", 3)
+    assert z.score("gone") == 3 and z.range(2) == [("gone", 3)]
+    z.remove("gone")
+    return [member for member, _ in z.range()]
+
+
+def map(cb, key):
+    m = cb.map(key)
+    m.put("a", 1)
+    assert m.get("a") == 1 and m.versions("a") == [1] and m.get("b") is None
+    m.counter("n").add(2)
+    m.map("in").set("s").add("e")
+    m.delete("a")
+    return [m.fields(), m.counter("n").value(), m.map("in").set("s").elements()]
+
+
+def priority(cb, key, n, v):
+    p = cb.priority(key)
+    assert cb.priority(key + "-none").get() is None
+    p.put(n, v)
+    value, number = p.get()
+    return [number, value]
+
+
+def once(cb, name, a, id):
+    runs = [cb.start(name, a, run_id=id) for _ in range(2)]
+    return [runs[0].run, runs[1].run, runs[1].get()]
+
+
+def refuse(cb, message):
+    raise cb.Permanent(message)
+
+
+def args(cb):
+    return sys.argv[1:]
+
+
 def call(cb, name, arg):
     return cb.call(name, arg)
 

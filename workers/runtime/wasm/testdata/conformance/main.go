@@ -23,12 +23,7 @@ func hostResponse(ptr unsafe.Pointer)
 // ask makes a request and returns the fields of its response; none if there is
 // nothing there. An error ends the call.
 func ask(op byte, fields ...string) []string {
-	request := []byte{op}
-	for _, f := range fields {
-		n := len(f)
-		request = append(request, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
-		request = append(request, f...)
-	}
+	request := []byte(pack(op, fields...))
 	response := make([]byte, hostRequest(unsafe.Pointer(unsafe.SliceData(request)), uint32(len(request))))
 	hostResponse(unsafe.Pointer(unsafe.SliceData(response)))
 	var out []string
@@ -42,6 +37,17 @@ func ask(op byte, fields ...string) []string {
 		os.Exit(1)
 	}
 	return out
+}
+
+// pack returns a request.
+func pack(op byte, fields ...string) string {
+	request := []byte{op}
+	for _, f := range fields {
+		n := len(f)
+		request = append(request, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
+		request = append(request, f...)
+	}
+	return string(request)
 }
 
 func input() []byte {
@@ -159,6 +165,78 @@ func maximum() {
 	update("min", key+"-min", quoted(a[1]))
 	result([]any{read("max", key), read("min", key+"-min")})
 }
+
+//go:wasmexport run_gcounter
+func gcounter() {
+	a := arg[[2]any]()
+	update("gcounter", a[0].(string), quoted(a[1]))
+	result(read("gcounter", a[0].(string)))
+}
+
+//go:wasmexport run_zset
+func zset() {
+	a := arg[[3]string]()
+	put := func(member string, score int) string {
+		return quoted(map[string]any{"put": []any{map[string]any{"member": member, "score": score}}})
+	}
+	update("zset", a[0], put(a[1], 2))
+	update("zset", a[0], put(a[2], 1))
+	update("zset", a[0], put("gone", 3))
+	update("zset", a[0], `{"remove":["gone"]}`)
+	var members []struct{ Member string }
+	if err := json.Unmarshal(read("zset", a[0]), &members); err != nil {
+		panic(err)
+	}
+	var names []string
+	for _, m := range members {
+		names = append(names, m.Member)
+	}
+	result(names)
+}
+
+//go:wasmexport run_map
+func maps() {
+	key := arg[string]()
+	of := func(key string, op byte, fields ...string) []string {
+		return ask('f', "", key, pack(op, fields...))
+	}
+	of(key, 'p', "", "a", "", "1")
+	of(key, 'u', "", "n", "counter", "2")
+	of(key, 'f', "", "in", pack('u', "", "s", "set", `["e"]`))
+	of(key, 'd', "", "a")
+	result([]any{read("map", key), json.RawMessage(of(key, 'r', "", "n", "counter")[0]), json.RawMessage(of(key, 'f', "", "in", pack('r', "", "s", "set"))[0])})
+}
+
+//go:wasmexport run_priority
+func priority() {
+	a := arg[[3]any]()
+	key := a[0].(string)
+	update("priority", key, quoted(map[string]any{"priority": a[1], "value": a[2]}))
+	var best struct{ Priority, Value any }
+	if err := json.Unmarshal(read("priority", key), &best); err != nil {
+		panic(err)
+	}
+	result([]any{best.Priority, best.Value})
+}
+
+//go:wasmexport run_once
+func once() {
+	a := arg[[3]any]()
+	var runs [2]string
+	for i := range runs {
+		runs[i] = ask('s', a[0].(string), "", quoted(a[1]), a[2].(string))[0]
+	}
+	result([]any{runs[0], runs[1], await(runs[1])})
+}
+
+//go:wasmexport run_refuse
+func refuse() {
+	ask('x', arg[string]())
+	os.Exit(3)
+}
+
+//go:wasmexport run_args
+func arguments() { result(append([]string{}, os.Args[1:]...)) }
 
 func start(name string, v any) string { return ask('s', name, "", quoted(v))[0] }
 
