@@ -17,8 +17,9 @@ import (
 )
 
 // Large values. A NATS message holds 1 MiB unless the server says otherwise, so
-// a body over 256 KiB is cut into chunks, each stored as a message of its own,
-// and what travels in its place is a manifest, with the header Cb-Chunks:
+// a body over 256 KiB, or over what the server takes, is cut into chunks, each stored
+// as a message of its own, and what travels in its place is a manifest, with the
+// header Cb-Chunks:
 //
 //	{"size":700000,"chunks":[{"sha256":"9f86…","size":524288},{"sha256":"60303…","size":175712}]}
 //
@@ -67,19 +68,10 @@ func (b *Broker) pack(ctx context.Context, h nats.Header, body []byte) ([]byte, 
 		h[wire.HeaderChunks] = []string{"1"}
 		return body, nil
 	}
-	if len(body) <= packOver {
+	if b.whole(h, body) {
 		return body, nil
 	}
-	// A chunk that exists is stored again, so that its age starts anew.
-	m, err := b.upload(ctx, body, func(digest string) string { return subjectBlob + digest })
-	if err != nil {
-		return nil, err
-	}
-	for i := range m.Chunks {
-		m.Chunks[i].Seq = 0 // it is found by its digest
-	}
-	h[wire.HeaderChunks] = []string{"1"}
-	return json.Marshal(m)
+	return b.chunked(ctx, h, body)
 }
 
 // Unpack returns a value with its body, where that travelled as chunks; any
@@ -105,9 +97,10 @@ func (b *Broker) Unpack(ctx context.Context, v wire.Value) (wire.Value, error) {
 
 // upload stores the chunks of a body and returns once all are acknowledged.
 func (b *Broker) upload(ctx context.Context, body []byte, subject func(digest string) string) (manifest, error) {
-	if len(body) > MaxValue {
-		return manifest{}, &wire.Error{Op: "store value", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d bytes, %d at most: split it, or keep it in an object store and pass its name", len(body), MaxValue)}
+	if most := b.valueAtMost(); len(body) > most {
+		return manifest{}, tooLarge("store value", "", len(body), most, "store parts of it under keys and pass references, or keep it in an object store and pass its name")
 	}
+	size := b.chunkBytes()
 	type ack struct {
 		i   int
 		seq uint64
@@ -129,9 +122,9 @@ func (b *Broker) upload(ctx context.Context, body []byte, subject func(digest st
 		}
 	}
 	// One for all chunks: the client copies what it sends.
-	scratch := make([]byte, s2.MaxEncodedLen(min(len(body), chunkSize)))
-	for start := 0; start < len(body); start += chunkSize {
-		raw := body[start:min(start+chunkSize, len(body))]
+	scratch := make([]byte, s2.MaxEncodedLen(min(len(body), size)))
+	for start := 0; start < len(body); start += size {
+		raw := body[start:min(start+size, len(body))]
 		sum := sha256.Sum256(raw)
 		c := chunk{Digest: hex.EncodeToString(sum[:]), Size: len(raw)}
 		i := len(m.Chunks)

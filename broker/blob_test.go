@@ -148,7 +148,7 @@ func TestDamagedValues(t *testing.T) {
 			t.Errorf("a chunk that was changed: %v", err)
 		}
 	}
-	if _, err := b.pack(t.Context(), nats.Header{}, make([]byte, MaxValue+1)); wire.KindOf(err) != wire.KindTooLarge || !strings.Contains(err.Error(), "67108865 bytes, 67108864 at most: split it") {
+	if _, err := b.pack(t.Context(), nats.Header{}, make([]byte, MaxValue+1)); wire.KindOf(err) != wire.KindTooLarge || !strings.Contains(err.Error(), "67108865 bytes; the limit is 67108864: store parts of it") {
 		t.Errorf("over the limit: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -52,6 +53,7 @@ type Broker struct {
 	known   known
 	observe observer
 	objects objects
+	payload atomic.Int64 // what a message holds, in bytes
 	told    told
 	floors  floors
 	absent  absent
@@ -83,6 +85,10 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	b.nc, err = nats.Connect(urls, opts...)
 	if err != nil {
 		return nil, connectError(urls, err)
+	}
+	if err := b.checkPayload(); err != nil {
+		b.nc.Close()
+		return nil, err
 	}
 	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout)); err != nil {
 		b.nc.Close()
@@ -206,7 +212,8 @@ func (b *Broker) options(cfg Config) ([]nats.Option, error) {
 		}),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
-		nats.ReconnectHandler(func(*nats.Conn) {
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			b.payload.Store(nc.MaxPayload())
 			b.observe.reconnected()
 			b.mu.Lock()
 			fns := append([]func(){}, b.reconnected...)
@@ -274,7 +281,7 @@ func apiError(op, name string, err error) error {
 	case errors.Is(err, nats.ErrConnectionClosed):
 		e.Msg = "the connection is closed"
 	case errors.Is(err, nats.ErrMaxPayload):
-		e.Kind, e.Msg = wire.KindTooLarge, "larger than the server's max_payload"
+		e.Kind, e.Msg = wire.KindTooLarge, "with its headers it is larger than the server's max_payload: store it and pass a reference"
 	case errors.As(err, &api):
 		e.Kind = apiKind(api)
 		switch e.Kind { //nolint:exhaustive // the others' own words are enough

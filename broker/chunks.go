@@ -48,7 +48,7 @@ type superseded struct {
 // putLarge returns the body to store for an element: the given one, or the
 // manifest of its chunks.
 func (k *Bucket) putLarge(ctx context.Context, stored string, h nats.Header, body []byte) ([]byte, *manifest, error) {
-	if len(body) <= packOver {
+	if k.b.whole(h, body) {
 		return body, nil, nil
 	}
 	if err := k.makeChunks(ctx); err != nil {

@@ -36,11 +36,12 @@ var _ kvlattice.Transactions = (*Bucket)(nil)
 // Commit stores a record and the slots, all or nothing. The record is kept for
 // Topology.Runs.
 func (k *Bucket) Commit(ctx context.Context, record string, v wire.Value, slots []kvlattice.KeySlot) (uint64, error) {
+	most := min(packOver, int(k.b.payload.Load())-2*headerRoom)
 	switch {
 	case len(slots) > commitAtMost:
 		return 0, &wire.Error{Op: "commit", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d keys, %d at most in one transaction", len(slots), commitAtMost)}
-	case len(v.Body) > packOver:
-		return 0, &wire.Error{Op: "commit", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("a result of %d bytes, %d at most in a transaction: put it under a key and return that", len(v.Body), packOver)}
+	case len(v.Body) > most:
+		return 0, tooLarge("commit the result of a transaction", "", len(v.Body), most, "put it under a key and return that")
 	}
 	h := nats.Header{
 		jetstream.ExpectedLastSubjSeqHeader: {"0"},

@@ -25,6 +25,8 @@ const (
 	// the first, repeatFor how long they do.
 	repeatsAtMost = 256
 	repeatFor     = time.Minute
+	// packsAtMost bounds the calls that are cut into chunks at a time.
+	packsAtMost = 32
 )
 
 // A Gateway answers requests: `nats req cb.fn.square 5` becomes a call in the
@@ -44,7 +46,8 @@ type Gateway struct {
 	ready   chan struct{}
 	unknown chan *nats.Msg // for Run, which may block
 	repeats chan struct{}  // a token for each repeat that waits
-	wg      sync.WaitGroup // of the repeats
+	packs   chan struct{}  // a token for each call that is cut into chunks
+	wg      sync.WaitGroup // of the repeats and the packs
 }
 
 // NewGateway returns a gateway for what the catalogue lists. The catalogue is
@@ -55,6 +58,7 @@ func (b *Broker) NewGateway(c *Catalogue) *Gateway {
 		ready:   make(chan struct{}),
 		unknown: make(chan *nats.Msg, unknownAtMost),
 		repeats: make(chan struct{}, repeatsAtMost),
+		packs:   make(chan struct{}, packsAtMost),
 	}
 }
 
@@ -166,10 +170,39 @@ func (g *Gateway) noSuch(name string) *wire.Error {
 // "stored", is answered by stored.
 func (g *Gateway) forward(ctx context.Context, entry Entry, msg *nats.Msg) {
 	call, run, err := g.call(entry, msg)
-	if err != nil {
+	switch {
+	case err != nil:
 		g.refuse(msg, err)
+	case g.b.fits(call.Header, call.Data, headerRoom):
+		g.send(ctx, entry, run, call, msg)
+	default: // with the headers that it has got it is too large for one message
+		g.pack(ctx, entry, run, call, msg)
+	}
+}
+
+// pack has a call travel as chunks. It doesn't block.
+func (g *Gateway) pack(ctx context.Context, entry Entry, run wire.RunID, call, msg *nats.Msg) {
+	select {
+	case g.packs <- struct{}{}:
+	default:
+		g.refuse(msg, &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindBusy, Msg: fmt.Sprintf("%d calls as large as this are being stored, which is the most: try again", packsAtMost)})
 		return
 	}
+	g.wg.Go(func() {
+		defer func() { <-g.packs }()
+		within, cancel := context.WithTimeout(ctx, g.b.timeout)
+		defer cancel()
+		body, err := g.b.chunked(within, call.Header, call.Data)
+		if err != nil {
+			g.refuse(msg, apiError("call", entry.Name, err))
+			return
+		}
+		call.Data = body
+		g.send(ctx, entry, run, call, msg)
+	})
+}
+
+func (g *Gateway) send(ctx context.Context, entry Entry, run wire.RunID, call, msg *nats.Msg) {
 	reply, id := g.b.mux.open(g.b.timeout, func(ack *nats.Msg) bool {
 		g.stored(ctx, entry, run, call, msg, ack)
 		return false
@@ -260,7 +293,8 @@ func (g *Gateway) repeat(ctx context.Context, entry Entry, run wire.RunID, msg *
 			g.refuse(msg, errConflict(run, entry.Name, r.Name))
 			return
 		default:
-			g.reply(msg, entry.Name, maps.Clone(stored.Header), stored.Data)
+			h, body := g.b.copyFor(ctx, maps.Clone(stored.Header), stored.Data)
+			g.reply(msg, entry.Name, h, body)
 			return
 		}
 		select {

@@ -54,7 +54,7 @@ type objects struct {
 // already, and returns that.
 func (b *Broker) PutImage(ctx context.Context, image []byte) (digest string, err error) {
 	if len(image) > MaxImage {
-		return "", &wire.Error{Op: "store image", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d bytes, %d at most: leave data out of it and keep that in state", len(image), MaxImage)}
+		return "", &wire.Error{Op: "store image", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d bytes; the limit is %d: leave data out of it and keep that in state", len(image), MaxImage)}
 	}
 	store, err := b.images(ctx)
 	if err != nil {
@@ -70,7 +70,7 @@ func (b *Broker) PutImage(ctx context.Context, image []byte) (digest string, err
 		return "", apiError("store image", digest, err)
 	}
 	_, err = store.Put(ctx, jetstream.ObjectMeta{
-		Name: digest, Opts: &jetstream.ObjectMetaOptions{ChunkSize: imageChunk},
+		Name: digest, Opts: &jetstream.ObjectMetaOptions{ChunkSize: min(imageChunk, uint32(b.chunkBytes()))},
 	}, bytes.NewReader(image))
 	return digest, apiError("store image", digest, err)
 }

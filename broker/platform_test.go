@@ -17,6 +17,7 @@ type platform struct {
 	*Broker
 	t      *testing.T
 	server *Server
+	url    string         // of a NATS server of the test's own, without server
 	ending sync.WaitGroup // calls that succeed
 
 	heardAt map[string]*nats.Subscription // by the inbox
@@ -41,7 +42,7 @@ func newPlatform(t *testing.T) *platform {
 // connect returns what another process would have.
 func (p *platform) connect(name string) *Broker {
 	p.t.Helper()
-	b, err := Connect(p.t.Context(), Config{Server: p.server, Name: name})
+	b, err := Connect(p.t.Context(), Config{Server: p.server, URL: p.url, Name: name})
 	if err != nil {
 		p.t.Fatal(err)
 	}

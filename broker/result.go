@@ -25,8 +25,8 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 	if r.Status == wire.StatusFailed {
 		r.By = string(placeOf(&d.Call))
 	}
-	h, body := r.Encode()
-	body, err := b.pack(ctx, nats.Header(h), body)
+	h, whole := r.Encode()
+	body, err := b.pack(ctx, nats.Header(h), whole)
 	if err != nil {
 		then(err)
 		return
@@ -47,7 +47,15 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 	if d.Call.Reply == "" {
 		return
 	}
-	if err := b.nc.PublishMsg(&nats.Msg{Subject: d.Call.Reply, Header: nats.Header(h), Data: body}); err != nil {
+	reply := &nats.Msg{Subject: d.Call.Reply, Header: nats.Header(h), Data: body}
+	switch { // it may know no chunks
+	case wire.First(h, wire.HeaderChunks) == "":
+	case strings.HasPrefix(r.Value.Type, manifestType): // it was a manifest already
+		reply.Header, reply.Data = b.copyFor(ctx, reply.Header, body)
+	default:
+		reply.Header, reply.Data = b.unchunked(reply.Header, whole, body)
+	}
+	if err := b.nc.PublishMsg(reply); err != nil {
 		b.observe.replyFailed(r.Name, err) // the result is stored: a caller that waits will find it
 	}
 }

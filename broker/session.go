@@ -41,7 +41,7 @@ func (b *Broker) setPast(ctx context.Context, h nats.Header, past string) error 
 
 func (b *Broker) packPast(ctx context.Context, past string) (string, error) {
 	packed := sessionS2 + base64.StdEncoding.EncodeToString(s2.Encode(nil, []byte(past)))
-	if len(packed) <= sessionInline {
+	if len(packed) <= min(sessionInline, int(b.payload.Load())/4) {
 		return packed, nil
 	}
 	m, err := b.upload(ctx, []byte(past), func(digest string) string { return subjectBlob + digest })

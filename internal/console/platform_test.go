@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
 )
 
@@ -137,6 +140,33 @@ func TestCalls(t *testing.T) {
 	u.sees(u.gets(exitFailed, "result", "stuck", "--wait", "30s"), "cancelled")
 	u.gets(exitRefused, "runs", "cancel", "stuck")
 	u.gets(exitUnknown, "runs", "cancel", "nobody")
+}
+
+// What is larger than a message of NATS goes through, and what is larger than a value
+// may be is refused with both numbers.
+func TestLargeValues(t *testing.T) {
+	u := newUser(t)
+	file := filepath.Join(t.TempDir(), "large")
+	write := func(size int) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(`"`+strings.Repeat("a", size-2)+`"`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, size := range []int{1 << 20, 1<<20 + 1} {
+		write(size)
+		if got := u.does("call", "echo", "@"+file, "--raw"); len(got) != size {
+			t.Errorf("call of %d bytes: %d come back", size, len(got))
+		}
+		u.does("kv", "put", "large", "@"+file)
+		if got := u.does("kv", "get", "large", "--raw"); len(got) != size {
+			t.Errorf("kv put of %d bytes: %d come back", size, len(got))
+		}
+	}
+	write(broker.MaxValue + 1)
+	want := "67108865 bytes; the limit is 67108864: store parts of it under keys and pass references"
+	u.sees(u.gets(exitRefused, "call", "echo", "@"+file), want)
+	u.sees(u.gets(exitRefused, "kv", "put", "large", "@"+file), want)
 }
 
 func TestInterruptedCall(t *testing.T) {

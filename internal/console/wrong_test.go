@@ -105,6 +105,7 @@ var wrongInputs = []struct {
 	{"dead replay 99999", exitUnknown, "no such dead letter"},
 	{"dead replay {letter}", exitUnknown, `"short-lived", which it called, isn't there any more`},
 	{"dead replay {letter} 99999", exitUnknown, "no such dead letter"},
+	{"doctor x", exitUsage, "takes no argument"},
 	{"worker ls x", exitUsage, "takes no argument"},
 	{"worker run --slots x", exitUsage, "--slots x: it is a whole number"},
 	{"pool ls x", exitUsage, "takes no argument"},

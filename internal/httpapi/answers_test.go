@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -201,4 +202,33 @@ func TestAddressesWithoutTheirEnd(t *testing.T) {
 		g.server.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1"+path, strings.NewReader("1")))
 		g.want(rec, 400, part)
 	}
+}
+
+// A body of the limit is taken, at every door that takes one, and a byte more is refused
+// with both numbers.
+func TestBodiesOfTheLimit(t *testing.T) {
+	const most = 300_000 // more than one message of the platform's own
+	g := newGateway(t, Config{MaxBody: most})
+	g.want(g.do("PUT", "/v1/dags/order", `{"name":"order","nodes":[{"name":"bytes","as":"order","signal":"approve"}]}`), 200)
+	g.want(g.do("POST", "/v1/fn/order?async&run=large", "1"), 202)
+	body := func(size int) string { return `"` + strings.Repeat("a", size-2) + `"` }
+	for target, status := range map[string]int{
+		"POST /v1/fn/bytes": 200, "POST /v1/fn/bytes?async": 202, "PUT /v1/kv/state/large": 204, "POST /v1/runs/large/signals/approve": 204,
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		g.want(g.do(method, path, body(most+1)), 413, `"too_large"`, "the body is 300001 bytes; the limit is 300000", "pass references")
+		rec := g.do(method, path, body(most))
+		if g.want(rec, status); status == 200 && rec.Body.String() != body(most) {
+			t.Errorf("%s: %d bytes come back", target, rec.Body.Len())
+		}
+	}
+	if rec := g.do("GET", "/v1/kv/state/large", ""); rec.Body.String() != body(most) {
+		t.Errorf("a key of %d bytes: %d come back", most, rec.Body.Len())
+	}
+	g.want(g.do("GET", "/v1/runs/large?wait=20s", ""), 200, body(most))
+	// A body whose length isn't told before.
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "http://127.0.0.1/v1/fn/bytes", struct{ io.Reader }{strings.NewReader(body(most + 1))})
+	rec := httptest.NewRecorder()
+	g.server.ServeHTTP(rec, r)
+	g.want(rec, 413, "more than 300000 bytes")
 }

@@ -95,12 +95,19 @@ func (s *Server) value(w http.ResponseWriter, r *http.Request) (wire.Value, erro
 func (s *Server) read(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if large := new(http.MaxBytesError); errors.As(err, &large) {
-		return nil, &wire.Error{Op: "read request", Name: r.URL.Path, Kind: wire.KindTooLarge, Msg: fmt.Sprintf("the body is larger than %d bytes, which is the limit", most), Err: err}
+		return nil, &wire.Error{Op: "read request", Name: r.URL.Path, Kind: wire.KindTooLarge, Msg: bodyTooLarge(r.ContentLength, most), Err: err}
 	}
 	if err != nil {
 		return nil, &wire.Error{Op: "read request", Kind: wire.KindBadArgument, Msg: err.Error(), Err: err}
 	}
 	return body, nil
+}
+
+func bodyTooLarge(length, most int64) string {
+	if length > 0 {
+		return fmt.Sprintf("the body is %d bytes; the limit is %d", length, most)
+	}
+	return fmt.Sprintf("the body is more than %d bytes, which is the limit", most)
 }
 
 func (s *Server) start(w http.ResponseWriter, r *http.Request, call wire.Call) error {

@@ -141,6 +141,17 @@ class Live(unittest.TestCase):
         with self.assertRaises(cloudburst.BadArgument):
             self.cloud.deploy("broken-" + self.suffix, b"def handler(cloudburst): pass", timeuot=3)
 
+    def test_large_values(self):
+        echo = self.register(lambda _, x: len(x), "length")
+        for size in 1 << 20, (1 << 20) + 1, (64 << 20) - 2:
+            self.assertEqual(echo.call("a" * size), size)
+        self.cloud.put("large-" + self.suffix, "a" * ((1 << 20) + 1))
+        self.assertEqual(len(self.cloud.get("large-" + self.suffix)), (1 << 20) + 1)
+        for send in (lambda v: echo.call(v), lambda v: self.cloud.put("large-" + self.suffix, v)):
+            with self.assertRaises(cloudburst.TooLarge) as caught:
+                send("a" * ((64 << 20) - 1))
+            self.assertIn("67108865 bytes; the limit is 67108864", caught.exception.message)
+
     def test_time_outs(self):
         def slow(_, seconds):
             import time
