@@ -154,7 +154,7 @@ func TestCancelledWhileParked(t *testing.T) {
 func TestStoppingWorkerLeavesBlockedCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.cfg.AckWait = time.Second
+		r.SetAckWait(time.Second)
 		r.host(wire.Function{Name: "f", Timeout: time.Hour}, func(ctx context.Context, _ *runtime.Call) (wire.Value, error) {
 			return wire.Value{}, runtime.Block(ctx, func() error { <-ctx.Done(); return context.Cause(ctx) })
 		})

@@ -555,7 +555,7 @@ func TestSignsOfLifeFollowTheAckWait(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	d := newDelivery()
-	r.Take(wire.Call{Name: "f", Run: "r", Attempt: 1}, d, func() {})
+	r.Take(wire.Call{Name: "f", Run: "r", Attempt: 1}, d, newSlots(1))
 	r.SetAckWait(30 * time.Millisecond)
 	for range 3 {
 		<-d.beats
