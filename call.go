@@ -97,7 +97,7 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 	if err != nil {
 		return zero, err
 	}
-	return decode[R](r, c.call.token)
+	return decode[R](ctx, c, r)
 }
 
 // Go calls a function or DAG and returns once the call is stored: from then on
@@ -116,21 +116,20 @@ func Go[R any](ctx context.Context, c *Client, name string, args ...any) (*Futur
 		p.Close()
 		return nil, err
 	}
-	return &Future[R]{run: p.Run, broker: c.broker, pending: p, token: c.call.token}, nil
+	return &Future[R]{run: p.Run, client: c, pending: p}, nil
 }
 
 // Attach returns a future of a run that somebody else started.
 func Attach[R any](c *Client, run RunID) *Future[R] {
-	return &Future[R]{run: run, broker: c.broker, token: c.call.token}
+	return &Future[R]{run: run, client: c}
 }
 
 // A Future is the result of a run that may not have ended yet. It can be an
 // argument of another call, whose worker then waits for it.
 type Future[R any] struct {
 	run     RunID
-	broker  *broker.Broker
+	client  *Client
 	pending *broker.Pending // nil when attached
-	token   *Token
 }
 
 // Run returns the run's id, by which its result can be found later.
@@ -144,14 +143,14 @@ func (f *Future[R]) Wait(ctx context.Context) (R, error) {
 		if f.pending != nil {
 			r, err = f.pending.Wait(ctx)
 		} else {
-			r, err = f.broker.Await(ctx, f.run)
+			r, err = f.client.broker.Await(ctx, f.run)
 		}
 		return err
 	})
 	if err != nil {
 		return zero, err
 	}
-	return decode[R](r, f.token)
+	return decode[R](ctx, f.client, r)
 }
 
 // Close stops listening for the result. The run goes on.
@@ -187,11 +186,15 @@ func (c *Client) newCall(ctx context.Context, name string, args []any) (wire.Cal
 	if err != nil {
 		return wire.Call{}, err
 	}
+	past, err := c.carried(ctx)
+	if err != nil {
+		return wire.Call{}, err
+	}
 	depth, err := runtime.Nested(ctx, name)
 	if err != nil {
 		return wire.Call{}, err
 	}
-	call := wire.Call{Name: name, Run: c.call.run, Depth: depth, Level: c.call.level, Past: c.call.token.String(), Args: v}
+	call := wire.Call{Name: name, Run: c.call.run, Depth: depth, Level: c.call.level, Past: past, Args: v}
 	if c.call.wait != nil {
 		call.Wait = max(c.call.wait(), 0)
 	}
@@ -199,9 +202,9 @@ func (c *Client) newCall(ctx context.Context, name string, args []any) (wire.Cal
 }
 
 // decode reads a result into what the caller asked for.
-func decode[R any](r wire.Result, token *Token) (R, error) {
+func decode[R any](ctx context.Context, c *Client, r wire.Result) (R, error) {
 	var out R
-	if err := token.add(r.Past); err != nil {
+	if err := c.brought(ctx, r.Past); err != nil {
 		return out, err
 	}
 	if r.Status != wire.StatusOK {

@@ -52,25 +52,54 @@ func (s clientState) Get(ctx context.Context, ns, key string) (wire.Value, bool,
 	if err != nil {
 		return wire.Value{}, false, err
 	}
-	if s.c.call.token == nil {
-		return st.Get(ctx, key)
-	}
 	v, err := st.View(ctx, key, 0)
 	if err == nil {
-		err = s.c.call.token.saw(ns, v.Rev)
+		err = s.read(ctx, ns, v.Rev, v.At)
 	}
 	return v.Value, v.Found, err
 }
 
+// read has the caller's token know what it was shown, and the function of ctx.
+func (s clientState) read(ctx context.Context, ns string, rev uint64, at kvlattice.Timestamp) error {
+	if run := runtime.StampsOf(ctx, nil); run != nil {
+		run.Learn(consistency.Stamped(at))
+	}
+	if s.c.call.token == nil {
+		return nil
+	}
+	return s.c.call.token.saw(ns, rev)
+}
+
 func (s clientState) Put(ctx context.Context, ns, key string, v wire.Value) error {
-	st, err := s.store(ctx, ns)
+	st, err := s.writing(ctx, ns)
 	if err != nil {
 		return err
 	}
 	if err := st.Put(ctx, key, v); err != nil {
 		return err
 	}
+	s.wrote(ctx)
 	return s.saw(ctx, ns, key)
+}
+
+// writing returns the store of a namespace for a write that is ordered by time: by the
+// servers', and after all that the program knows of.
+func (s clientState) writing(ctx context.Context, ns string) (*kvlattice.Store, error) {
+	st, err := s.store(ctx, ns)
+	if err == nil {
+		err = s.c.broker.Sync(ctx, ns)
+	}
+	if err == nil {
+		s.c.clock.Observe(consistency.StampOf(runtime.StampsOf(ctx, &s.c.stamps).Known()))
+	}
+	return st, err
+}
+
+// wrote has what the function of ctx writes next come after what it wrote here.
+func (s clientState) wrote(ctx context.Context) {
+	if run := runtime.StampsOf(ctx, nil); run != nil {
+		run.Learn(consistency.Stamped(s.c.clock.Latest()))
+	}
 }
 
 // saw has the caller's token know what a key holds by now.
@@ -90,13 +119,14 @@ func (s clientState) saw(ctx context.Context, ns, key string) error {
 }
 
 func (s clientState) Delete(ctx context.Context, ns, key string) error {
-	st, err := s.store(ctx, ns)
+	st, err := s.writing(ctx, ns)
 	if err != nil {
 		return err
 	}
 	if err := st.Delete(ctx, key); err != nil {
 		return err
 	}
+	s.wrote(ctx)
 	return s.saw(ctx, ns, key)
 }
 
@@ -123,10 +153,10 @@ func (s clientState) Read(ctx context.Context, ns, key string) (kvlattice.Lattic
 		return nil, err
 	}
 	l, rev, err := st.Read(ctx, key, 0)
-	if err != nil || s.c.call.token == nil {
+	if err != nil {
 		return l, err
 	}
-	return l, s.c.call.token.saw(ns, rev)
+	return l, s.read(ctx, ns, rev, kvlattice.Latest(l))
 }
 
 func (s clientState) GetAll(ctx context.Context, ns string, keys ...string) ([]wire.Value, []bool, error) {
@@ -155,8 +185,19 @@ func (s clientState) Tag() (tag kvlattice.Tag, fresh bool) {
 // Retag does nothing: what a client does isn't repeated.
 func (s clientState) Retag() {}
 
-func (s clientState) Stamp(_ context.Context, _, _ string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
-	return s.c.clock.After(after), s.c.writer, nil
+// Stamp reads the key first: what a program writes wins over what it could have seen.
+func (s clientState) Stamp(ctx context.Context, ns, key string) (kvlattice.Timestamp, string, error) {
+	st, err := s.writing(ctx, ns)
+	if err != nil {
+		return kvlattice.Timestamp{}, "", err
+	}
+	held, _, err := st.Read(ctx, key, 0)
+	if err != nil {
+		return kvlattice.Timestamp{}, "", err
+	}
+	ts := s.c.clock.After(kvlattice.Latest(held))
+	s.wrote(ctx)
+	return ts, s.c.writer, nil
 }
 
 // A counterKey is a place where a client counts, and which kind of counter it

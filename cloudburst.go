@@ -52,8 +52,9 @@ type Client struct {
 // shared is what a client and those derived of it by With have in common.
 type shared struct {
 	broker *broker.Broker
-	writer string // this incarnation, as a writer of state
-	clock  *kvlattice.Clock
+	writer string           // this incarnation, as a writer of state
+	clock  *kvlattice.Clock // of the servers' time
+	stamps stamps
 	log    *logrus.Entry
 	sent   atomic.Uint64 // messages
 
@@ -79,10 +80,12 @@ func Connect(ctx context.Context, url string, opts ...Option) (*Client, error) {
 // NewClient returns a client on a broker that the caller has connected, and
 // that Close closes. Most programs want Connect.
 func NewClient(b *broker.Broker, log *logrus.Entry) *Client {
+	clock := kvlattice.NewClock(b.Now)
 	return &Client{shared: &shared{
 		broker: b, log: log,
 		writer:   "c-" + uuid.NewString()[:13],
-		clock:    kvlattice.NewClock(time.Now),
+		clock:    clock,
+		stamps:   stamps{clock: clock},
 		stores:   make(map[string]*kvlattice.Store),
 		counters: make(map[counterKey]tally),
 	}}

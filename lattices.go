@@ -174,9 +174,8 @@ func Members[T any](ctx context.Context, s *ORSet) ([]T, error) {
 }
 
 // An OrderedSet is a set of members sorted by score: a ranking, or a queue by
-// time. Of two writes of a member, its score or its removal, the later one stays,
-// by a clock that is the same for all writers up to the skew of their hosts. It
-// is Anna's ordered set, with scores and removal.
+// time. Of two writes of a member, its score or its removal, the later one stays.
+// It is Anna's ordered set, with scores and removal.
 type OrderedSet struct{ at handle.Place }
 
 // A Scored is a member of an OrderedSet.
@@ -186,7 +185,7 @@ type Scored struct {
 }
 
 // Put adds a member or changes its score. One that isn't a finite number is
-// ErrBadArgument, and so is a member that isn't UTF-8. It reads the set.
+// ErrBadArgument, and so is a member that isn't UTF-8.
 func (s *OrderedSet) Put(ctx context.Context, member string, score float64) error {
 	return s.at.Score(ctx, member, score)
 }

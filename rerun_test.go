@@ -26,12 +26,20 @@ func (m memory) store() *kvlattice.Store {
 	return kvlattice.New(kvlattice.Config{Writer: "w"}, m.mem, nil)
 }
 
+// began is when the log stored the first call.
+var began = time.Now()
+
 // run is a call's attempt; what it writes is stored by the flush.
 func (m memory) run(seq uint64, attempt int, write func(s *State) error) (flush func()) {
 	m.t.Helper()
+	return m.runStored(began.Add(time.Duration(seq)*time.Millisecond), seq, attempt, write)
+}
+
+func (m memory) runStored(stored time.Time, seq uint64, attempt int, write func(s *State) error) (flush func()) {
+	m.t.Helper()
 	session, err := consistency.NewSession(consistency.Config{
-		Identity: consistency.Identity{Writer: "w", Source: "calls", Seq: seq, Attempt: attempt},
-		Stores:   m, Level: consistency.LWW,
+		Identity: consistency.Identity{Writer: "w", Log: "pool", Source: "calls", Seq: seq, Attempt: attempt},
+		Stores:   m, Level: consistency.LWW, Stored: stored,
 	})
 	if err == nil {
 		err = write(&State{in: session, ns: "ns"})
@@ -141,7 +149,9 @@ func TestWriteWinsOverWhatItHasRead(t *testing.T) {
 		}
 	}
 	m.run(1, 1, func(s *State) error {
-		return errors.Join(
+		_, _, err := s.OrderedSet("zset").Score(ctx, "ann")
+		_, err2 := s.Map("map").Fields(ctx)
+		return errors.Join(err, err2,
 			s.OrderedSet("zset").Put(ctx, "ann", 2), s.OrderedSet("zset").Put(ctx, "ann", 3),
 			s.OrderedSet("zset").Remove(ctx, "bob"), s.Map("map").Put(ctx, "name", "new"),
 		)
@@ -157,4 +167,120 @@ func TestWriteWinsOverWhatItHasRead(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// kinds writes the n-th value to every kind of state that is ordered by time.
+func kinds(ctx context.Context, s *State, n int) error {
+	return errors.Join(
+		s.Put(ctx, "register", n),
+		s.OrderedSet("zset").Put(ctx, "ann", float64(n)),
+		s.Map("map").Put(ctx, "name", n),
+		s.Map("map").OrderedSet("scores").Put(ctx, "bob", float64(n)),
+		s.Map("map").Map("inner").Put(ctx, "name", n),
+	)
+}
+
+// shown returns what the kinds hold.
+func (m memory) shown() (all []int) {
+	m.t.Helper()
+	m.run(1_000, 1, func(s *State) error {
+		ctx := m.t.Context()
+		for _, in := range []*State{s, &s.Map("map").State, &s.Map("map").Map("inner").State} {
+			key := "name"
+			if in == s {
+				key = "register"
+			}
+			v, found, err := in.Get(ctx, key)
+			n := -1
+			if found {
+				err = errors.Join(err, v.Decode(&n))
+			}
+			if err != nil {
+				m.t.Error(err)
+			}
+			all = append(all, n)
+		}
+		for set, member := range map[*OrderedSet]string{s.OrderedSet("zset"): "ann", s.Map("map").OrderedSet("scores"): "bob"} {
+			score, found, err := set.Score(ctx, member)
+			if err != nil {
+				m.t.Error(err)
+			}
+			if !found {
+				score = -1
+			}
+			all = append(all, int(score))
+		}
+		return nil
+	})
+	return all
+}
+
+// A server that is killed forgets which calls it had handed out, and hands them out
+// again as if for the first time. What they write merges into what is there: nothing
+// that was acknowledged since goes back, whatever the order of the repeats.
+func TestRepeatedCallsChangeNothing(t *testing.T) {
+	const calls = 30
+	repeat := func(stored func(seq uint64) time.Time) []int {
+		m := memory{t, latticetest.NewMemory()}
+		run := func(seq uint64) {
+			m.runStored(stored(seq), seq, 1, func(s *State) error { return kinds(t.Context(), s, int(seq)) })()
+		}
+		for seq := range uint64(calls) {
+			run(seq + 1)
+		}
+		for _, seq := range []uint64{calls - 1, calls, 3, calls - 2, 1} {
+			run(seq)
+		}
+		return m.shown()
+	}
+	byLog := func(seq uint64) time.Time { return began.Add(time.Duration(seq)) }
+	if got := repeat(byLog); !slices.Equal(got, []int{calls, calls, calls, calls, calls}) {
+		t.Errorf("after repeats of earlier calls there is %v, want %d everywhere", got, calls)
+	}
+	// Without the log, the clock of who repeats a call tells the time.
+	if got := repeat(func(uint64) time.Time { return time.Now() }); slices.Contains(got, calls) {
+		t.Errorf("by the worker's clock there is %v: the test can't see repeats", got)
+	}
+}
+
+// A deletion is a write like others.
+func TestRepeatedDeletionsChangeNothing(t *testing.T) {
+	m := memory{t, latticetest.NewMemory()}
+	ctx := t.Context()
+	remove := func(s *State) error {
+		return errors.Join(s.Delete(ctx, "register"), s.OrderedSet("zset").Remove(ctx, "ann"), s.Map("map").Delete(ctx, "name"),
+			s.Map("map").OrderedSet("scores").Remove(ctx, "bob"), s.Map("map").Map("inner").Delete(ctx, "name"))
+	}
+	m.run(1, 1, remove)()
+	m.run(2, 1, func(s *State) error { return kinds(ctx, s, 2) })()
+	m.run(1, 1, remove)()
+	if got := m.shown(); !slices.Equal(got, []int{2, 2, 2, 2, 2}) {
+		t.Errorf("after a repeated deletion there is %v", got)
+	}
+	m.run(3, 1, remove)()
+	m.run(2, 1, func(s *State) error { return kinds(ctx, s, 2) })()
+	if got := m.shown(); !slices.Equal(got, []int{-1, -1, -1, -1, -1}) {
+		t.Errorf("a repeated write brought back %v", got)
+	}
+}
+
+// Who was told of a result finds that attempt's writes, though an earlier attempt wrote
+// more before it died.
+func TestLaterAttemptWins(t *testing.T) {
+	m := memory{t, latticetest.NewMemory()}
+	ctx := t.Context()
+	first := m.run(1, 1, func(s *State) error {
+		return errors.Join(kinds(ctx, s, 1), kinds(ctx, s, 2), kinds(ctx, s, 3))
+	})
+	first()
+	m.run(1, 2, func(s *State) error { return kinds(ctx, s, 7) })()
+	first() // it was only paused
+	if got := m.shown(); !slices.Equal(got, []int{7, 7, 7, 7, 7}) {
+		t.Errorf("after the second attempt there is %v, want 7 everywhere", got)
+	}
+	m.run(2, 1, func(s *State) error { return kinds(ctx, s, 8) })()
+	m.run(1, 3, func(s *State) error { return kinds(ctx, s, 9) })()
+	if got := m.shown(); !slices.Equal(got, []int{8, 8, 8, 8, 8}) {
+		t.Errorf("after a further attempt of an earlier call there is %v, want 8 everywhere", got)
+	}
 }

@@ -60,8 +60,9 @@ func WithoutPlacement() WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.WithoutPlacement = true }
 }
 
-// Clock is what the worker tells the time by when it orders its writes at level
-// lww. Default time.Now. It is for tests of clocks that differ.
+// Clock is what the worker's machine takes for the time. It plays no part: writes are
+// ordered by the log that holds the calls. Default time.Now. Tests set a wrong clock to
+// show that.
 func Clock(now func() time.Time) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.Now = now }
 }

@@ -57,6 +57,7 @@ type Broker struct {
 	told    told
 	floors  floors
 	absent  absent
+	clock   serverClock
 
 	mu          sync.Mutex    // guards what follows
 	reconnected []func()      // called after every reconnect

@@ -35,21 +35,24 @@ var _ kvlattice.Transactions = (*Bucket)(nil)
 
 // Commit stores a record and the slots, all or nothing. The record is kept for
 // Topology.Runs.
-func (k *Bucket) Commit(ctx context.Context, record string, v wire.Value, slots []kvlattice.KeySlot) (uint64, error) {
+func (k *Bucket) Commit(ctx context.Context, record string, r kvlattice.Record, slots []kvlattice.KeySlot) (uint64, error) {
 	most := min(packOver, int(k.b.payload.Load())-2*headerRoom)
 	switch {
 	case len(slots) > commitAtMost:
 		return 0, &wire.Error{Op: "commit", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d keys, %d at most in one transaction", len(slots), commitAtMost)}
-	case len(v.Body) > most:
-		return 0, tooLarge("commit the result of a transaction", "", len(v.Body), most, "put it under a key and return that")
+	case len(r.Value.Body) > most:
+		return 0, tooLarge("commit the result of a transaction", "", len(r.Value.Body), most, "put it under a key and return that")
 	}
 	h := nats.Header{
 		jetstream.ExpectedLastSubjSeqHeader: {"0"},
 		headerTTL:                           {strconv.Itoa(int(max(k.b.topology().Runs, time.Second)/time.Second)) + "s"},
 	}
-	setHeader(h, wire.HeaderType, v.Type)
+	setHeader(h, wire.HeaderType, r.Value.Type)
+	if r.At != (kvlattice.Timestamp{}) {
+		setHeader(h, kvlattice.HeaderTimestamp, r.At.String())
+	}
 	msgs := make([]*nats.Msg, 0, 1+len(slots))
-	msgs = append(msgs, &nats.Msg{Subject: bucketSubject(k.ns, recordPrefix+escapeToken(record)), Header: h, Data: v.Body})
+	msgs = append(msgs, &nats.Msg{Subject: bucketSubject(k.ns, recordPrefix+escapeToken(record)), Header: h, Data: r.Value.Body})
 	ups := make([]*manifest, len(slots))
 	names := make([]string, len(slots))
 	for i, slot := range slots {
@@ -94,12 +97,18 @@ func (b *Broker) putBatch(ctx context.Context, msgs []*nats.Msg) (uint64, error)
 }
 
 // Recorded returns the record of a commit, and whether there is one.
-func (k *Bucket) Recorded(ctx context.Context, record string) (wire.Value, bool, error) {
+func (k *Bucket) Recorded(ctx context.Context, record string) (kvlattice.Record, bool, error) {
 	msg, err := k.b.last(ctx, k.stream, bucketSubject(k.ns, recordPrefix+escapeToken(record)))
 	if err != nil || msg == nil || isMarker(msg) {
-		return wire.Value{}, false, apiError("read commit", record, err)
+		return kvlattice.Record{}, false, apiError("read commit", record, err)
 	}
-	return wire.Value{Body: msg.Data, Type: msg.Header.Get(wire.HeaderType)}, true, nil
+	r := kvlattice.Record{Value: wire.Value{Body: msg.Data, Type: msg.Header.Get(wire.HeaderType)}}
+	if at := msg.Header.Get(kvlattice.HeaderTimestamp); at != "" { // older ones have none
+		if r.At, err = kvlattice.ParseTimestamp(at); err != nil {
+			return kvlattice.Record{}, false, &wire.Error{Op: "read commit", Name: record, Kind: wire.KindInvalid, Msg: err.Error()}
+		}
+	}
+	return r, true, nil
 }
 
 // ReadAll returns one snapshot of several keys: one request, and one moment of

@@ -77,11 +77,13 @@ func (b *Broker) configOf(ctx context.Context, request string, args any, timeout
 	}
 	var answer struct {
 		Config config              `json:"config"`
+		Time   time.Time           `json:"ts"`
 		Error  *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
 		return nil, err
 	}
+	b.clock.tell(answer.Time)
 	if answer.Error != nil {
 		return nil, answer.Error
 	}

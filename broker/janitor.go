@@ -167,6 +167,7 @@ func (b *Broker) consumerInfo(ctx context.Context, pool string) (*jetstream.Cons
 	}
 	info := consumer.CachedInfo()
 	b.floors.note(pool, floor{info.AckFloor.Stream, info.Created})
+	b.clock.tell(info.TimeStamp)
 	return info, nil
 }
 

@@ -12,9 +12,9 @@ import (
 type Atomic interface {
 	// Commit stores all deltas and a record, or nothing; kvlattice.ErrCommitted if
 	// the record is there.
-	Commit(ctx context.Context, record string, v wire.Value, deltas map[string]kvlattice.Lattice) (rev uint64, err error)
+	Commit(ctx context.Context, record string, r kvlattice.Record, deltas map[string]kvlattice.Lattice) (rev uint64, err error)
 	// Recorded returns a record, and whether there is one.
-	Recorded(ctx context.Context, record string) (v wire.Value, found bool, err error)
+	Recorded(ctx context.Context, record string) (r kvlattice.Record, found bool, err error)
 	// ReadAll returns what several keys hold at one moment, each as State.Read does.
 	ReadAll(ctx context.Context, keys []string, after uint64) (all []kvlattice.Lattice, revs []uint64, err error)
 }
@@ -32,13 +32,18 @@ func (s *Session) atomic(ctx context.Context, namespace string) (State, Atomic, 
 }
 
 // Committed returns the result of an execution that has committed under the
-// record, and whether there was one.
+// record, and whether there was one. What the run writes from then on comes after what
+// that execution wrote.
 func (s *Session) Committed(ctx context.Context, namespace, record string) (wire.Value, bool, error) {
 	_, a, err := s.atomic(ctx, namespace)
 	if err != nil {
 		return wire.Value{}, false, err
 	}
-	return a.Recorded(ctx, record)
+	r, found, err := a.Recorded(ctx, record)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock.Follow(r.At, s.cfg.Now)
+	return r.Value, found, err
 }
 
 // Commit is Flush, but all or nothing, and once: it stores what was written
@@ -46,7 +51,7 @@ func (s *Session) Committed(ctx context.Context, namespace, record string) (wire
 // has committed under that record already, nothing is stored, and its result is
 // returned in place of v. All must have been written to one namespace.
 func (s *Session) Commit(ctx context.Context, namespace, record string, v wire.Value) (wire.Value, error) {
-	batch, err := s.begin(ctx)
+	batch, err := s.begin(ctx, false)
 	if err != nil {
 		return wire.Value{}, err
 	}
@@ -54,19 +59,23 @@ func (s *Session) Commit(ctx context.Context, namespace, record string, v wire.V
 	if err != nil {
 		return wire.Value{}, err
 	}
-	deltas := make(map[string]kvlattice.Lattice, len(batch))
-	for _, f := range batch {
+	deltas, at := make(map[string]kvlattice.Lattice, len(batch)), s.commitStamp(batch)
+	for i := range batch {
+		f := &batch[i]
 		if f.at.namespace != namespace {
 			return wire.Value{}, &wire.Error{
 				Op: "commit", Kind: wire.KindBadArgument, Name: f.at.namespace,
 				Msg: "a transaction writes one namespace, " + namespace + ": this one also wrote " + f.at.key + " in another",
 			}
 		}
-		deltas[f.at.key] = s.stamped(f)
+		if r, ok := f.delta.(*kvlattice.LWW); ok {
+			f.delta = r.Stamped(at)
+		}
+		deltas[f.at.key] = s.stamped(*f)
 	}
-	rev, err := a.Commit(ctx, record, v, deltas)
+	rev, err := a.Commit(ctx, record, kvlattice.Record{Value: v, At: at}, deltas)
 	if errors.Is(err, kvlattice.ErrCommitted) {
-		first, found, err := a.Recorded(ctx, record)
+		first, found, err := s.Committed(ctx, namespace, record)
 		if err == nil && !found {
 			err = &wire.Error{Op: "commit", Kind: wire.KindUnavailable, Msg: "the record of an earlier commit can't be read yet"}
 		}
@@ -84,6 +93,20 @@ func (s *Session) Commit(ctx context.Context, namespace, record string, v wire.V
 		}
 	}
 	return v, nil
+}
+
+// commitStamp returns the one timestamp of all registers of a commit: of two commits
+// that write the same keys at once, the same one wins in all of them.
+func (s *Session) commitStamp(batch []flushing) kvlattice.Timestamp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := s.clock.Next()
+	for _, f := range batch {
+		if t := kvlattice.Latest(f.delta); t.Compare(at) > 0 { // it overwrites one that is too far ahead
+			at = t
+		}
+	}
+	return at
 }
 
 // forget drops writes that another execution has made in our place.

@@ -7,7 +7,7 @@ func Contained(past string) string {
 	if err != nil {
 		p = Past{} // the run that has it can't be read either, and says so
 	}
-	return (&Past{After: p.After, Token: true}).String()
+	return (&Past{After: p.After, Token: true, Stamp: p.Stamp}).String()
 }
 
 // Contain returns a run's past together with that of one that it contained.

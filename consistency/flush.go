@@ -16,6 +16,7 @@ type flushing struct {
 	at    ref
 	delta kvlattice.Lattice
 	last  int
+	whole bool // all that was written to the key, not a part
 }
 
 // Flush stores what was written, and returns when all of it is acknowledged.
@@ -23,14 +24,15 @@ type flushing struct {
 // called again.
 //
 // All keys are written at once, except at levels Causal and SessionCausal: there
-// they are written one after another in the order of the run's last write to
-// each, since whoever is shown the later must be shown the earlier.
+// writes are stored one after another in the order in which the run made them, since
+// whoever is shown the later must be shown the earlier. Only writes of one key that
+// follow each other are stored as one.
 func (s *Session) Flush(ctx context.Context) error {
-	batch, err := s.begin(ctx)
+	batch, err := s.begin(ctx, s.cfg.Level.ordered() && !faulty("order"))
 	if err != nil {
 		return err
 	}
-	if s.cfg.Level == Causal || s.cfg.Level == SessionCausal {
+	if s.cfg.Level.ordered() {
 		for _, f := range batch {
 			if err := s.store(ctx, f); err != nil {
 				return err
@@ -46,17 +48,25 @@ func (s *Session) Flush(ctx context.Context) error {
 	return group.Wait()
 }
 
-// begin takes what there is to store, in the order in which it was written.
-func (s *Session) begin(ctx context.Context) ([]flushing, error) {
+// begin takes what there is to store, in the order in which it was written: in parts,
+// or all that was written to a key as one.
+func (s *Session) begin(ctx context.Context, parts bool) ([]flushing, error) {
 	s.mu.Lock()
 	if len(s.writes) == 0 {
 		s.mu.Unlock()
 		return nil, nil
 	}
 	s.flushes++
+	s.sealed = s.puts
 	batch := make([]flushing, 0, len(s.writes))
 	for at, w := range s.writes {
-		batch = append(batch, flushing{at, w.delta.Clone(), w.last})
+		if !parts {
+			batch = append(batch, flushing{at, w.delta.Clone(), w.last, true})
+			continue
+		}
+		for _, p := range w.parts { // which nobody changes any more
+			batch = append(batch, flushing{at, p.delta, p.last, false})
+		}
 	}
 	s.mu.Unlock()
 	slices.SortFunc(batch, func(a, b flushing) int { return cmp.Compare(a.last, b.last) })
@@ -97,13 +107,16 @@ func (s *Session) store(ctx context.Context, f flushing) error {
 func (s *Session) wrote(f flushing, rev uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := s.writes[f.at]; now != nil && now.last == f.last {
+	if w := s.writes[f.at]; w != nil && w.stored(f) {
 		delete(s.writes, f.at)
+	}
+	if trail := s.trails[f.at]; trail != nil {
+		s.clock.Follow(trail.Latest(), s.cfg.Now)
 	}
 	if s.cfg.Level != LWW || s.past.Token {
 		s.past.saw(s.cfg.Level, f.at, rev)
 	}
-	delete(s.seen, f.at) // the next write of the key replaces this one: it is read again
+	delete(s.seen, f.at) // this write has replaced it; the next one replaces this one
 	if s.cfg.Level == Repeatable {
 		return s.wroteLocked(f, rev)
 	}
@@ -123,10 +136,18 @@ func (s *Session) stamped(f flushing) kvlattice.Lattice {
 	if s.cfg.Level != CausalKey {
 		after = s.past.elsewhere(f.at.namespace)
 	}
-	if r.Deleted() {
-		return kvlattice.NewCausalDelete(s.seen[f.at], after)
+	trail := s.trails[f.at]
+	if trail == nil {
+		if s.trails == nil {
+			s.trails = make(map[ref]*kvlattice.Trail)
+		}
+		trail = new(kvlattice.Trail)
+		s.trails[f.at] = trail
 	}
-	return kvlattice.NewOverwrite(s.seen[f.at], r.Value(), after)
+	if r.Deleted() {
+		return kvlattice.NewCausalDelete(s.seen[f.at], after).By(trail, r.Timestamp())
+	}
+	return kvlattice.NewOverwrite(s.seen[f.at], r.Value(), after).By(trail, r.Timestamp())
 }
 
 // wroteLocked notes what the run has of a key that it wrote.
@@ -168,6 +189,7 @@ func (s *Session) Past() string {
 	if len(s.held) > 0 {
 		s.past.keptBy(s.id.Writer)
 	}
+	s.past.Stamp = stampText(s.clock.Known())
 	return s.past.String()
 }
 
@@ -177,14 +199,18 @@ func (s *Session) pinLocked(at ref, l kvlattice.Lattice, rev uint64) *Version {
 	return v
 }
 
-// Token returns what a caller hands to its next call, so that it sees what this
-// run has seen and written; nothing if it wasn't asked for.
-func Token(past string) string {
+// Token returns what a caller hands to its next call: the time that its writes come
+// after, and if it was asked for what reads must include, so that it sees what this run
+// has seen and written. It is nothing if the caller, who sent before, knows all of it.
+func Token(past, before string) string {
 	p, err := ParsePast(past)
-	if err != nil || !p.Token {
+	switch {
+	case err != nil, past == before && !p.Token:
 		return ""
+	case !p.Token:
+		return (&Past{Stamp: p.Stamp}).String()
 	}
-	return (&Past{After: p.After, Token: true}).String()
+	return (&Past{After: p.After, Token: true, Stamp: p.Stamp}).String()
 }
 
 // Release tells all workers that a run has ended, if any kept versions for it:

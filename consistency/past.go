@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -28,7 +29,17 @@ type Past struct {
 	Workers []string `json:"workers,omitempty"`
 	// Token says that the caller asks for After when the run has ended.
 	Token bool `json:"token,omitempty"`
+	// Stamp is the latest timestamp that the run knows of, as kvlattice writes them:
+	// what comes next is ordered after it, whatever the servers' clocks say.
+	Stamp string `json:"stamp,omitempty"`
 }
+
+// A past that holds nothing but a timestamp is what most calls carry that carry any: it
+// is read and written without JSON's help.
+const (
+	stampBegin = `{"stamp":"`
+	stampEnd   = `"}`
+)
 
 // A Pin is what a run has of a key: the version that it read first, and those
 // that it wrote. Branches of a run that both write a key bring one each.
@@ -50,16 +61,44 @@ func ParsePast(text string) (Past, error) {
 	if text == "" {
 		return p, nil
 	}
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
+	if stamp, ok := strings.CutPrefix(text, stampBegin); ok {
+		if stamp, ok = strings.CutSuffix(stamp, stampEnd); ok && isStamp(stamp) {
+			return Past{Stamp: stamp}, nil
+		}
+	}
+	err := json.Unmarshal([]byte(text), &p)
+	if err == nil && p.Stamp != "" && !isStamp(p.Stamp) {
+		err = fmt.Errorf("stamp %q isn't 16 and 8 hexadecimal digits joined by '-'", p.Stamp)
+	}
+	if err != nil {
 		return Past{}, &wire.Error{Op: "read session", Kind: wire.KindBadArgument, Name: wire.HeaderSession, Msg: "isn't what a run or a caller was given: " + err.Error()}
 	}
 	return p, nil
 }
 
+// isStamp says whether text is a timestamp as it is written: such texts are ordered as
+// the timestamps are.
+func isStamp(text string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case i == 16:
+			if c != '-' {
+				return false
+			}
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		}
+	}
+	return len(text) == 16+1+8 && text[0] < '8' // no time is negative
+}
+
 // String returns the past as one line of JSON; nothing if there is none.
 func (p *Past) String() string {
 	if len(p.After)+len(p.Seen)+len(p.Pins)+len(p.Workers) == 0 && !p.Token {
-		return ""
+		if p.Stamp == "" {
+			return ""
+		}
+		return stampBegin + p.Stamp + stampEnd
 	}
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -175,6 +214,7 @@ func (p *Past) join(o *Past) (conflicts []string) {
 		p.keptBy(w)
 	}
 	p.Token = p.Token || o.Token
+	p.Stamp = max(p.Stamp, o.Stamp) // as texts they are ordered as they are as times
 	return conflicts
 }
 
@@ -224,7 +264,7 @@ func (e *RestartError) RestartWith() string { return e.past.String() }
 // restart returns the error that has a run begin again. Its own writes are
 // forgotten, and the versions that a lost worker kept.
 func restart(p *Past, why, lost string) *RestartError {
-	next := Past{After: p.After, Seen: p.Seen, Workers: p.Workers, Token: p.Token}
+	next := Past{After: p.After, Seen: p.Seen, Workers: p.Workers, Token: p.Token, Stamp: p.Stamp}
 	for ns, keys := range p.Pins {
 		for key, pin := range keys {
 			if pin.Read != nil && pin.Read.At != lost {

@@ -40,7 +40,7 @@ func (s *Session) view(ctx context.Context, state State, at ref) (kvlattice.View
 
 // shown takes note of a register that the run was shown.
 func (s *Session) shown(ctx context.Context, state State, at ref, v kvlattice.View) error {
-	if err := s.saw(ctx, state, at, v.Rev, v.After); err != nil {
+	if err := s.saw(ctx, state, at, v); err != nil {
 		return err
 	}
 	if s.cfg.Level.causal() {
@@ -61,6 +61,9 @@ func (s *Session) stored(ctx context.Context, state State, at ref) (kvlattice.La
 		if err != nil || h.lattice == nil {
 			return nil, s.failed(ctx, err)
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.observeLocked(at, kvlattice.Latest(h.lattice))
 		return h.lattice.Clone(), nil
 	}
 	need := s.needs(state, at)
@@ -71,20 +74,21 @@ func (s *Session) stored(ctx context.Context, state State, at ref) (kvlattice.La
 	if err != nil {
 		return nil, s.failed(ctx, err)
 	}
-	v := kvlattice.View{Rev: rev}
+	v := kvlattice.View{Rev: rev, At: kvlattice.Latest(l)}
 	v.Seen, v.After = kvlattice.Seen(l)
 	return l, s.shown(ctx, state, at, v)
 }
 
 // saw takes note of what was shown of a key, and of what a reader of it must see
 // of other namespaces.
-func (s *Session) saw(ctx context.Context, state State, at ref, rev uint64, after map[string]uint64) error {
+func (s *Session) saw(ctx context.Context, state State, at ref, v kvlattice.View) error {
 	s.mu.Lock()
+	s.observeLocked(at, v.At)
 	if s.cfg.Level != LWW || s.past.Token {
-		s.past.saw(s.cfg.Level, at, rev)
+		s.past.saw(s.cfg.Level, at, v.Rev)
 	}
 	if s.cfg.Level == SessionCausal || s.past.Token {
-		for ns, rev := range after {
+		for ns, rev := range v.After {
 			s.past.include(ns, rev)
 		}
 	}
@@ -92,8 +96,8 @@ func (s *Session) saw(ctx context.Context, state State, at ref, rev uint64, afte
 	if s.cfg.Level != Causal {
 		return nil
 	}
-	state.Shown(rev)
-	for ns, rev := range after {
+	state.Shown(v.Rev)
+	for ns, rev := range v.After {
 		other, err := s.cfg.Stores.Store(ctx, ns)
 		if err != nil {
 			return err
@@ -136,7 +140,7 @@ func (s *Session) hold(ctx context.Context, state State, at ref) (*holding, erro
 		var rev uint64
 		if l, rev, err = state.Read(ctx, at.key, after); err == nil {
 			h = s.firstRead(l, rev)
-			err = s.saw(ctx, state, at, rev, nil)
+			err = s.saw(ctx, state, at, kvlattice.View{Rev: rev})
 		}
 	}
 	if err != nil {

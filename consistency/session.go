@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
@@ -21,8 +22,9 @@ type State interface {
 	Read(ctx context.Context, key string, after uint64) (kvlattice.Lattice, uint64, error)
 	// Merge returns when delta is stored, with a revision at which the key holds it.
 	Merge(ctx context.Context, key string, delta kvlattice.Lattice) (uint64, error)
-	// Stamp returns a timestamp that wins over what is known of the key.
-	Stamp(key string) kvlattice.Timestamp
+	// Ahead returns when the key was last written, as far as is known, if no right
+	// clock can have said that; else the zero Timestamp.
+	Ahead(key string) kvlattice.Timestamp
 	// Shown raises and returns the newest revision that a session of level Causal
 	// was shown on this worker.
 	Shown(rev uint64) uint64
@@ -47,6 +49,7 @@ type Peers interface {
 // Attempt, and then replaces what it counted before.
 type Identity struct {
 	Writer  string // the worker's incarnation
+	Log     string // names what Seq counts in, in short: the pool
 	Source  string // the calls stream's incarnation, or the client's
 	Seq     uint64 // of the call, in its source; from 1
 	Node    string // of the DAG; empty for a single function
@@ -58,6 +61,12 @@ type Config struct {
 	Identity
 	Stores Stores
 	Level  Level
+	// Stored is when the log stored the call: its writes are ordered by that. Default
+	// the time when the session begins.
+	Stored time.Time
+	// Now tells the servers' time, by which stamps are refused that no right clock can
+	// have given. Default time.Now.
+	Now func() time.Time
 	// Run and Past are of a run that comes from other workers, or goes on to
 	// them; Pins and Peers are where versions are kept meanwhile.
 	Run   string
@@ -84,6 +93,10 @@ type Session struct {
 	retagged bool           // see Retag
 	writes   map[ref]*write // what isn't stored yet
 	puts     int            // how many writes there were
+	sealed   int            // how many when the last flush began
+	clock    kvlattice.LogClock
+	ahead    map[ref]kvlattice.Timestamp // see stampLocked
+	trails   map[ref]*kvlattice.Trail    // causal levels: what was written of a register
 	past     Past
 	held     map[ref]*holding          // level Repeatable: what the run has of a key
 	seen     map[ref]kvlattice.Lattice // causal levels: what was shown of a register
@@ -99,19 +112,30 @@ type write struct {
 	delta kvlattice.Lattice
 	sums  map[operation]int64 // of counters: what each operation adds up to
 	last  int                 // Session.puts at the last of them: their order, and whether there were more since
+	parts []part              // at the levels that keep the order of writes: the same, in pieces
+	begun int                 // parts, also those that are stored
 }
 
 // NewSession returns the session of a run. A past that can't be read is an error
 // of wire.KindBadArgument.
 func NewSession(cfg Config) (*Session, error) {
-	s := &Session{cfg: cfg, id: cfg.Identity, writes: make(map[ref]*write)}
-	if cfg.Past != "" {
-		var err error
-		if s.past, err = ParsePast(cfg.Past); err != nil {
-			return nil, err
-		}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
-	return s, nil
+	if cfg.Stored.IsZero() {
+		cfg.Stored = cfg.Now()
+	}
+	s := &Session{cfg: cfg, id: cfg.Identity, writes: make(map[ref]*write), clock: kvlattice.NewLogClock(cfg.Stored, cfg.Attempt)}
+	if cfg.Past == "" {
+		return s, nil
+	}
+	var err error
+	if s.past, err = ParsePast(cfg.Past); err != nil {
+		return nil, err
+	}
+	stamp := s.past.Stamp
+	s.past.Stamp = ""
+	return s, s.follow(stamp, func() time.Time { return cfg.Stored })
 }
 
 // SetNode says that the run goes on with another node of its DAG.
@@ -155,19 +179,19 @@ func (s *Session) Versions(ctx context.Context, namespace, key string) ([]wire.V
 // to that any more. At the causal levels the write replaces what the run was
 // shown of the key; what it was not shown stays beside it.
 func (s *Session) Put(ctx context.Context, namespace, key string, v wire.Value) error {
-	return s.register(ctx, ref{namespace, key}, func(ts kvlattice.Timestamp) kvlattice.Lattice {
-		return kvlattice.NewLWW(v, ts, s.id.Writer)
+	return s.register(ctx, ref{namespace, key}, func(ts kvlattice.Timestamp, call string) kvlattice.Lattice {
+		return kvlattice.NewLWW(v, ts, call)
 	})
 }
 
 // Delete removes a register's value; what isn't there may be deleted, too.
 func (s *Session) Delete(ctx context.Context, namespace, key string) error {
-	return s.register(ctx, ref{namespace, key}, func(ts kvlattice.Timestamp) kvlattice.Lattice {
-		return kvlattice.NewTombstone(ts, s.id.Writer)
+	return s.register(ctx, ref{namespace, key}, func(ts kvlattice.Timestamp, call string) kvlattice.Lattice {
+		return kvlattice.NewTombstone(ts, call)
 	})
 }
 
-func (s *Session) register(ctx context.Context, at ref, stamped func(kvlattice.Timestamp) kvlattice.Lattice) error {
+func (s *Session) register(ctx context.Context, at ref, stamped func(kvlattice.Timestamp, string) kvlattice.Lattice) error {
 	state, err := s.cfg.Stores.Store(ctx, at.namespace)
 	if err != nil {
 		return err
@@ -177,7 +201,11 @@ func (s *Session) register(ctx context.Context, at ref, stamped func(kvlattice.T
 			return err
 		}
 	}
-	return s.buffer(at, stamped(state.Stamp(at.key)))
+	ahead := state.Ahead(at.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err = s.bufferLocked(at, stamped(s.stampLocked(at, ahead), s.callLocked()))
+	return err
 }
 
 // Merge joins delta, which is the session's from then on, into a key: any
@@ -253,20 +281,19 @@ func (s *Session) bufferLocked(at ref, delta kvlattice.Lattice) (*write, error) 
 	if w == nil {
 		w = &write{delta: delta}
 		s.writes[at] = w
-		s.touchLocked(w)
-		return w, nil
+	} else {
+		if w.delta.Kind() != delta.Kind() {
+			return nil, otherKind(at.key, w.delta, delta.Kind())
+		}
+		added := delta
+		if s.cfg.Level.ordered() {
+			added = delta.Clone() // delta itself belongs to a part
+		}
+		if _, err := w.delta.Merge(added); err != nil {
+			return nil, err
+		}
 	}
-	if w.delta.Kind() != delta.Kind() {
-		return nil, otherKind(at.key, w.delta, delta.Kind())
-	}
-	s.touchLocked(w)
-	_, err := w.delta.Merge(delta)
-	return w, err
-}
-
-func (s *Session) touchLocked(w *write) {
-	s.puts++
-	w.last = s.puts
+	return w, s.touchLocked(w, delta)
 }
 
 // own returns a copy of what the session wrote to the key and didn't store yet.

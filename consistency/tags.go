@@ -57,11 +57,15 @@ func (s *Session) count(at ref, fields []string, empty kvlattice.Lattice, delta 
 		w.sums = make(map[operation]int64)
 	}
 	w.sums[op] += delta
-	switch c := field(w.delta, fields).(type) {
-	case *kvlattice.Counter:
-		c.AddOp(s.id.Source, op.node, s.id.Seq, s.id.Attempt, w.sums[op])
-	case *kvlattice.Grow:
-		return c.AddOp(s.id.Source, op.node, s.id.Seq, s.id.Attempt, w.sums[op])
+	for _, l := range w.lattices() {
+		switch c := field(l, fields).(type) {
+		case *kvlattice.Counter:
+			c.AddOp(s.id.Source, op.node, s.id.Seq, s.attemptLocked(w), w.sums[op])
+		case *kvlattice.Grow:
+			if err := c.AddOp(s.id.Source, op.node, s.id.Seq, s.attemptLocked(w), w.sums[op]); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -115,18 +119,4 @@ func (s *Session) Retag() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retagged = s.id.Attempt > 1
-}
-
-// Stamp returns a timestamp after the given one, which the caller has read in the
-// key, and after what else is known of the key; and the writer who uses it.
-func (s *Session) Stamp(ctx context.Context, namespace, key string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
-	state, err := s.cfg.Stores.Store(ctx, namespace)
-	if err != nil {
-		return kvlattice.Timestamp{}, "", err
-	}
-	ts := state.Stamp(key)
-	if ts.Compare(after) <= 0 { // a host whose clock is ahead of ours has written that
-		ts = kvlattice.NewClock(nil).After(after)
-	}
-	return ts, s.cfg.Writer, nil
 }

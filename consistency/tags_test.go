@@ -144,24 +144,6 @@ func TestTags(t *testing.T) {
 	}
 }
 
-func TestStampIsAfterWhatWasRead(t *testing.T) {
-	s := session(t, open(latticetest.NewMemory(), "w"), id(1, 1))
-	now, writer, err := s.Stamp(t.Context(), "ns", "k", kvlattice.Timestamp{})
-	must(t, err)
-	if writer != "w" || now.Wall == 0 {
-		t.Errorf("stamped %v by %q", now, writer)
-	}
-	for _, ahead := range []int64{0, 1e9, 3600e9} { // of this host's clock
-		after := kvlattice.Timestamp{Wall: now.Wall + ahead}
-		if ts, _, err := s.Stamp(t.Context(), "ns", "k", after); err != nil || ts.Compare(after) <= 0 {
-			t.Errorf("stamped %v after %v, %v", ts, after, err)
-		}
-	}
-	if _, _, err := s.Stamp(t.Context(), "other", "k", now); wire.KindOf(err) != wire.KindUnknown {
-		t.Errorf("a stamp of no namespace: %v", err)
-	}
-}
-
 func TestCountersInMapsAreAddedToConcurrently(t *testing.T) {
 	mem := latticetest.NewMemory()
 	s := session(t, open(mem, "w"), id(1, 1))

@@ -204,7 +204,7 @@ type stores struct {
 func newStores(b *broker.Broker, marks *broker.Watermarks, writer string, cfg WorkerConfig) *stores {
 	return &stores{
 		b: b, marks: marks, writer: writer, cacheBytes: cfg.CacheBytes,
-		clock: kvlattice.NewClock(cfg.Now), added: make(chan *kvlattice.Store, 1024),
+		clock: kvlattice.NewClock(b.Now), added: make(chan *kvlattice.Store, 1024),
 		open: make(map[string]*kvlattice.Store),
 	}
 }

@@ -78,7 +78,11 @@ func (c callable) Start(ctx context.Context, name string, args wire.Value, run w
 	if err != nil {
 		return "", err
 	}
-	p, err := c.b.Start(ctx, wire.Call{Name: name, Args: args, Run: run, Depth: depth})
+	call := wire.Call{Name: name, Args: args, Run: run, Depth: depth}
+	if known := runtime.StampsOf(ctx, nil); known != nil {
+		call.Past = known.Known()
+	}
+	p, err := c.b.Start(ctx, call)
 	if err != nil {
 		return "", err
 	}
@@ -93,6 +97,9 @@ func (c callable) Await(ctx context.Context, run wire.RunID) (wire.Value, error)
 		r, err = c.b.Await(ctx, run)
 		return err
 	})
+	if known := runtime.StampsOf(ctx, nil); known != nil && err == nil {
+		known.Learn(r.Past)
+	}
 	switch {
 	case err != nil:
 		return wire.Value{}, err

@@ -43,9 +43,12 @@ type WorkerConfig struct {
 	Functions []Hosted
 	// Library, if set, has it serve what is deployed to the pool instead.
 	Library *LibraryConfig
-	// Now tells the time by which its writes are ordered at level lww. Default
-	// time.Now; another one is for tests of clocks that differ.
+	// Now is the clock of the worker's machine, which plays no part: writes are ordered
+	// by the log. Default time.Now. Tests set a wrong one to show that.
 	Now func() time.Time
+	// Stored returns what is taken for the time at which a call was stored, which the
+	// server told. Nil is that time. Tests have servers' clocks differ with it.
+	Stored func(told time.Time) time.Time
 	// Ready, if set, is called once its functions can be called.
 	Ready func()
 	// Log is told of what it meets. Nil is silent.
@@ -156,7 +159,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
 	conf := workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, InHand: cfg.InHand, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
-		Functions: callable{b}, Post: post{b}, Ledger: b,
+		Functions: callable{b}, Post: post{b}, Ledger: b, Now: b.Now,
 	}
 	p.placer = newPlacer(b, p)
 	conf.References = p.placer
@@ -181,6 +184,10 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 // take runs a call that has a slot.
 func (p *parts) take(d *broker.Delivery) {
 	d.Worker = p.id
+	d.Call.Stored = storedAt(d.Call.Stored, p.cfg.Now)
+	if p.cfg.Stored != nil {
+		d.Call.Stored = p.cfg.Stored(d.Call.Stored)
+	}
 	p.worker.Take(d.Call, d, p.puller)
 }
 

@@ -61,6 +61,9 @@ type View struct {
 	// After is what else a reader must see by now: of other namespaces, the
 	// revision. Usually nil.
 	After map[string]uint64
+	// At is when the latest of the writes in it happened that are ordered by time:
+	// see Latest.
+	At Timestamp
 }
 
 // A flight is one read of a key that many may wait for.
@@ -82,7 +85,7 @@ func (e *entry) serveLocked() *served {
 // ViewOf is what a user sees of a lattice whose newest revision is rev: a deleted
 // register is absent.
 func ViewOf(state Lattice, rev uint64) View {
-	v := View{Rev: rev}
+	v := View{Rev: rev, At: Latest(state)}
 	v.Seen, v.After = Seen(state)
 	if state != nil && !deleted(state) {
 		v.Value, v.Found = state.Value(), true

@@ -258,6 +258,8 @@ type overwrite struct {
 	value   wire.Value
 	deleted bool
 	after   map[string]uint64
+	at      Timestamp // its dot is after that
+	trail   *Trail    // of its run; nil for none
 }
 
 // Overwrites are writes of a causal register that wait to be published. A dot is
@@ -289,6 +291,14 @@ func newOverwrites(seen Lattice, o overwrite) *Overwrites {
 	return &Overwrites{[]overwrite{o}}
 }
 
+// By has a write that was just made get its dot after a time, and replace what the
+// run's earlier writes of the key left, which the trail knows.
+func (o *Overwrites) By(trail *Trail, after Timestamp) *Overwrites {
+	last := &o.ops[len(o.ops)-1]
+	last.at, last.trail = after, trail
+	return o
+}
+
 // Apply returns what the register holds after the writes; onto is what it holds
 // before, nil if nothing. Their dots are writer's, at times that stamp returns:
 // each is asked to be after all that is known.
@@ -298,11 +308,12 @@ func (o *Overwrites) Apply(onto *Causal, writer string, stamp func(after Timesta
 		c, _ = onto.Clone().(*Causal)
 	}
 	for _, op := range o.ops {
-		c.versions = slices.DeleteFunc(c.versions, func(v version) bool { return op.seen.Covers(v.dot) })
+		c.versions = slices.DeleteFunc(c.versions, func(v version) bool { return op.seen.Covers(v.dot) || op.trail.has(v.dot) })
 		c.plainSeen = later(c.plainSeen, op.plain)
 		c.hidePlain()
 		c.clock.Join(&op.seen)
-		v := version{dot: Dot{writer, stamp(c.Latest())}, value: op.value, deleted: op.deleted, after: maps.Clone(op.after)}
+		v := version{dot: Dot{writer, stamp(later(c.Latest(), op.at))}, value: op.value, deleted: op.deleted, after: maps.Clone(op.after)}
+		op.trail.add(v.dot)
 		c.clock.Add(v.dot)
 		c.versions = append(c.versions, v)
 		c.sort()

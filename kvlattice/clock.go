@@ -46,8 +46,8 @@ func ParseTimestamp(s string) (Timestamp, error) {
 	return Timestamp{Wall: w, Logical: uint32(l)}, nil
 }
 
-// next returns the least timestamp after t.
-func (t Timestamp) next() Timestamp {
+// Next returns the least timestamp after t.
+func (t Timestamp) Next() Timestamp {
 	if t.Logical < math.MaxUint32 {
 		return Timestamp{Wall: t.Wall, Logical: t.Logical + 1}
 	}
@@ -66,16 +66,17 @@ func stampOf(at time.Time) Timestamp {
 }
 
 // maxAhead is how far ahead of the wall clock a Clock follows what it
-// observes. NTP keeps servers within milliseconds and a clock that nobody
-// sets drifts by about a second a day, so a minute is a fault, not drift.
-const maxAhead = time.Minute
+// observes, and hence by how much the clocks of servers may differ. NTP keeps
+// servers within milliseconds, and a clock that nobody sets drifts by about a
+// second a day: a difference of 90 seconds is a fault, not drift.
+const maxAhead = foldAfter - flightAtMost
 
 // A Clock is a hybrid logical clock: wall time that never runs backwards, and
 // runs ahead as far as needed to be after everything that was observed. A
 // writer whose wall clock is slow therefore never loses against a value that
 // it has read. A Clock may be used concurrently.
 //
-// A timestamp more than a minute ahead of the wall clock comes from a host
+// A timestamp more than 90 seconds ahead of the wall clock comes from a host
 // whose clock is wrong. It still orders the key that carries it, but the Clock
 // doesn't follow it: one such host would otherwise drag every clock of the
 // system to its own time, for ever. To overwrite such a value use After.
@@ -95,8 +96,19 @@ func NewClock(now func() time.Time) *Clock {
 	return &Clock{now: now}
 }
 
+// Wall returns the time of the wall clock underneath.
+func (c *Clock) Wall() time.Time { return c.now() }
+
+// Latest returns the latest timestamp that the clock issued or followed; the zero
+// Timestamp if there is none.
+func (c *Clock) Latest() Timestamp {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
 // Now returns a timestamp after all that Now returned before, and after all
-// that were observed within a minute of the wall clock.
+// that were observed within 90 seconds of the wall clock.
 func (c *Clock) Now() Timestamp {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +130,7 @@ func (c *Clock) After(t Timestamp) Timestamp {
 	defer c.mu.Unlock()
 	wall := stampOf(c.now())
 	if !c.followLocked(t, wall) {
-		return t.next()
+		return t.Next()
 	}
 	return c.issueLocked(wall)
 }
@@ -137,7 +149,7 @@ func (c *Clock) followLocked(t, wall Timestamp) bool {
 }
 
 func (c *Clock) issueLocked(wall Timestamp) Timestamp {
-	c.last = later(wall, c.last.next())
+	c.last = later(wall, c.last.Next())
 	return c.last
 }
 

@@ -21,12 +21,19 @@ var ErrCommitted = errors.New("committed before")
 type Transactions interface {
 	// Commit stores a record and the slots, all or nothing, and returns the
 	// revision of the last. No reader sees some and not others.
-	Commit(ctx context.Context, record string, v wire.Value, slots []KeySlot) (last uint64, err error)
+	Commit(ctx context.Context, record string, r Record, slots []KeySlot) (last uint64, err error)
 	// Recorded returns a record, and whether there is one. Records are kept for a
 	// while, not for ever.
-	Recorded(ctx context.Context, record string) (v wire.Value, found bool, err error)
+	Recorded(ctx context.Context, record string) (r Record, found bool, err error)
 	// ReadAll returns one snapshot of several keys, each as Bucket.Read has it.
 	ReadAll(ctx context.Context, keys []string, after uint64) ([]Snapshot, error)
+}
+
+// A Record tells of a commit: what came of it, and the latest timestamp that its run
+// knew of then.
+type Record struct {
+	Value wire.Value
+	At    Timestamp
 }
 
 // A KeySlot is a writer's slot of a key.
@@ -58,10 +65,10 @@ func (s *Store) transactions() (Transactions, error) {
 }
 
 // Recorded returns the record of a Commit, and whether there is one.
-func (s *Store) Recorded(ctx context.Context, record string) (wire.Value, bool, error) {
+func (s *Store) Recorded(ctx context.Context, record string) (Record, bool, error) {
 	t, err := s.transactions()
 	if err != nil {
-		return wire.Value{}, false, err
+		return Record{}, false, err
 	}
 	return t.Recorded(ctx, record)
 }
@@ -92,7 +99,7 @@ func (s *Store) ReadAll(ctx context.Context, keys []string, after uint64) ([]Lat
 // under a name; ErrCommitted if there is one. It returns a revision at which
 // everything is stored. Slots are written, whether a key is quiet or not. After
 // another error all of it may be stored, now or later, or nothing.
-func (s *Store) Commit(ctx context.Context, record string, v wire.Value, deltas map[string]Lattice) (rev uint64, err error) {
+func (s *Store) Commit(ctx context.Context, record string, r Record, deltas map[string]Lattice) (rev uint64, err error) {
 	t, err := s.transactions()
 	if err != nil {
 		return 0, err
@@ -127,7 +134,7 @@ func (s *Store) Commit(ctx context.Context, record string, v wire.Value, deltas 
 	for _, w := range writes {
 		w.begin(s)
 	}
-	rev, err = t.Commit(ctx, record, v, slots)
+	rev, err = t.Commit(ctx, record, r, slots)
 	late(began, &err)
 	for _, w := range writes {
 		if joinErr := w.end(s, rev, err); err == nil {
@@ -157,14 +164,19 @@ func (s *Store) catchUp(ctx context.Context, w *commitWrite) error {
 	return s.refresh(ctx, w.e, 0, s.stored.Load())
 }
 
-// prepareAll returns the slots to write. All registers get one timestamp: of two
-// commits that wrote the same keys at once, the same one wins in all of them.
+// prepareAll returns the slots to write. All causal registers get one timestamp: of
+// two commits that wrote the same keys at once, the same one is shown first in all.
 func (s *Store) prepareAll(writes []*commitWrite) ([]KeySlot, error) {
 	var last Timestamp
 	for _, w := range writes {
 		w.e.mu.Lock()
-		last = later(last, later(latest(w.e.state), latest(w.e.own.mine)))
+		last = later(last, later(Latest(w.e.state), Latest(w.e.own.mine)))
 		w.e.mu.Unlock()
+		if ops, ok := w.delta.(*Overwrites); ok {
+			for _, op := range ops.ops {
+				last = later(last, op.at)
+			}
+		}
 	}
 	at := s.cfg.Clock.After(last)
 	slots := make([]KeySlot, len(writes))
@@ -184,15 +196,12 @@ func (s *Store) prepareAll(writes []*commitWrite) ([]KeySlot, error) {
 // prepare returns the slot to write. Nothing has happened yet when it fails.
 func (s *Store) prepare(w *commitWrite, at Timestamp) (Entry, error) {
 	e := w.e
-	switch l := w.delta.(type) {
-	case *Overwrites:
-		delta, err := s.dot(e, l, func(Timestamp) Timestamp { return at })
+	if ops, ok := w.delta.(*Overwrites); ok {
+		delta, err := s.dot(e, ops, func(Timestamp) Timestamp { return at })
 		if err != nil {
 			return Entry{}, err
 		}
 		w.delta = delta
-	case *LWW:
-		w.delta = &LWW{value: l.value, ts: at, writer: l.writer, deleted: l.deleted}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -18,7 +18,7 @@ func both() map[string]kvlattice.Lattice {
 
 func commit(t *testing.T, s *kvlattice.Store, record string) error {
 	t.Helper()
-	_, err := s.Commit(t.Context(), record, wire.Value{Body: []byte("7")}, both())
+	_, err := s.Commit(t.Context(), record, kvlattice.Record{Value: wire.Value{Body: []byte("7")}}, both())
 	return err
 }
 
@@ -49,8 +49,8 @@ func TestCommitStoresAllOnce(t *testing.T) {
 		must(t, commit(t, s, "r"))
 		wantValue(t, s, "a", "[0,1]")
 		wantValue(t, s, "b", "[2]")
-		if v, found, err := s.Recorded(t.Context(), "r"); err != nil || !found || string(v.Body) != "7" {
-			t.Errorf("the record is %s, %v, %v", v.Body, found, err)
+		if r, found, err := s.Recorded(t.Context(), "r"); err != nil || !found || string(r.Value.Body) != "7" {
+			t.Errorf("the record is %s, %v, %v", r.Value.Body, found, err)
 		}
 		if err := commit(t, s, "r"); !errors.Is(err, kvlattice.ErrCommitted) {
 			t.Errorf("the second commit: %v", err)
@@ -124,7 +124,7 @@ type meddler struct {
 	meddle func()
 }
 
-func (m *meddler) Commit(context.Context, string, wire.Value, []kvlattice.KeySlot) (uint64, error) {
+func (m *meddler) Commit(context.Context, string, kvlattice.Record, []kvlattice.KeySlot) (uint64, error) {
 	m.meddle()
 	return 0, latticetest.ErrInjected
 }

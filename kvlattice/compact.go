@@ -292,7 +292,7 @@ func (s *Store) floors(ctx context.Context, e *entry) map[string]uint64 {
 	for source := range floors {
 		switch {
 		case source == moment:
-			floors[source] = uint64(max(time.Now().Add(-foldAfter).UnixNano(), 0))
+			floors[source] = uint64(max(s.cfg.Clock.Wall().Add(-foldAfter).UnixNano(), 0))
 		case s.cfg.Settled != nil:
 			// Where the answer can't be had, operations are remembered for longer.
 			if floor, err := s.cfg.Settled(ctx, source); err == nil {

@@ -221,7 +221,7 @@ func (s Snapshot) newest() uint64 {
 // observe shows the clock the stamps that were read, so that what is written
 // next is newer.
 func (s *Store) observe(l Lattice) {
-	if ts := latest(l); ts != (Timestamp{}) {
+	if ts := Latest(l); ts != (Timestamp{}) {
 		s.cfg.Clock.Observe(ts)
 	}
 }

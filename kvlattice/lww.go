@@ -17,7 +17,8 @@ type LWW struct {
 	deleted bool
 }
 
-// NewLWW returns a register written at ts by writer. It keeps v.Body without
+// NewLWW returns a register written at ts by writer, a name that no other write of the
+// same time has. It keeps v.Body without
 // copying it, so nobody may write to that any more. A type that can't be a
 // header line is replaced by application/octet-stream.
 func NewLWW(v wire.Value, ts Timestamp, writer string) *LWW {
@@ -35,6 +36,13 @@ func (l *LWW) Deleted() bool { return l.deleted }
 
 // Timestamp returns when the last write happened.
 func (l *LWW) Timestamp() Timestamp { return l.ts }
+
+// Stamped returns the same write at another time.
+func (l *LWW) Stamped(ts Timestamp) *LWW {
+	c := *l
+	c.ts = ts
+	return &c
+}
 
 // Writer returns whose write it was; empty for one made by hand.
 func (l *LWW) Writer() string { return l.writer }

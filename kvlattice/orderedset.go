@@ -22,9 +22,10 @@ const HeaderStamps = "Cb-Stamps"
 // for ever, by its name and stamp (some 50 bytes), since a write that is earlier
 // than the removal may still come.
 type OrderedSet struct {
-	cells map[string]cell // by member
-	len   int             // members that aren't removed
-	bytes int             // of all members
+	cells  map[string]cell // by member
+	len    int             // members that aren't removed
+	bytes  int             // of all members
+	latest Timestamp       // of any write that was ever kept
 }
 
 // A cell is the last write of a member. The last two fields only order writes
@@ -146,6 +147,7 @@ func (s *OrderedSet) keep(member string, c cell) bool {
 		s.len++
 	}
 	s.cells[member] = c
+	s.latest = later(s.latest, c.ts)
 	return true
 }
 

@@ -210,28 +210,56 @@ func (s *Store) stampToWin(ctx context.Context, key string) (Timestamp, error) {
 	if err != nil {
 		return Timestamp{}, err
 	}
-	return s.cfg.Clock.After(latest(l)), nil
+	return s.cfg.Clock.After(Latest(l)), nil
 }
 
 // Stamp returns a timestamp for a write of the key that is to win over what is
 // known of it here, even if that came from a host whose clock is far ahead.
 func (s *Store) Stamp(key string) Timestamp {
-	if e := s.cache.find(key); e != nil {
-		e.mu.Lock()
-		ts := latest(e.state)
-		e.mu.Unlock()
+	if ts := s.known(key); ts != (Timestamp{}) {
 		return s.cfg.Clock.After(ts)
 	}
 	return s.cfg.Clock.Now()
 }
 
-// latest is when a register was last written; the zero time of anything else.
-func latest(l Lattice) Timestamp {
+// Ahead returns when the key was last written, if that is so far ahead of the time
+// that no honest clock can have said it: a write by a right clock would lose against
+// it for as long. It is the zero Timestamp otherwise, and for a key that isn't cached.
+func (s *Store) Ahead(key string) Timestamp {
+	if ts := s.known(key); TooFarAhead(ts, s.cfg.Clock.Wall()) {
+		return ts
+	}
+	return Timestamp{}
+}
+
+// known is when a key was last written, as far as the cache knows.
+func (s *Store) known(key string) Timestamp {
+	e := s.cache.find(key)
+	if e == nil {
+		return Timestamp{}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Latest(e.state)
+}
+
+// Latest returns when the latest of the writes happened that a lattice orders by
+// time: registers, members of ordered sets, and those in the fields of a map. It is
+// the zero Timestamp for all else.
+func Latest(l Lattice) Timestamp {
 	switch r := l.(type) {
 	case *LWW:
 		return r.Timestamp()
 	case *Causal:
 		return r.Latest()
+	case *OrderedSet:
+		return r.latest
+	case *Map:
+		var at Timestamp
+		for _, field := range r.fields {
+			at = later(at, Latest(field))
+		}
+		return at
 	}
 	return Timestamp{}
 }

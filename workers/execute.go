@@ -63,7 +63,7 @@ func (j *job) settle(out Outcome, err error) {
 		j.end() // the run goes on elsewhere
 	case err == nil:
 		j.past = out.Past
-		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes, Past: consistency.Token(out.Past)})
+		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes, Past: j.token(out.Past)})
 	case context.Cause(j.ctx) == error(errCancelled): //nolint:errorlint // this very cause, no other cancellation
 		j.finish(&wire.Result{Status: wire.StatusCancelled, Err: errorOf(err, j.call.Name)})
 	default:
@@ -209,6 +209,7 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value,
 	ctx = runtime.Within(ctx, j.call.Depth, &j.place)
 	began, waited := time.Now(), j.place.waited()
 	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
+	ctx = runtime.WithStamps(ctx, j.session)
 	mail := &mail{job: j, node: step.Node}
 	call := &runtime.Call{
 		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args, Each: each,
@@ -304,10 +305,10 @@ func (j *job) open(step Step, level string) (err error) {
 	}
 	j.session, err = consistency.NewSession(consistency.Config{
 		Identity: consistency.Identity{
-			Writer: j.w.cfg.ID, Source: j.w.cfg.Source, Seq: seq, Node: step.Node,
+			Writer: j.w.cfg.ID, Log: j.w.cfg.Pool, Source: j.w.cfg.Source, Seq: seq, Node: step.Node,
 			Attempt: j.call.Epoch*epochAttempts + j.call.Attempt,
 		},
-		Stores: j.w.stores, Level: promised,
+		Stores: j.w.stores, Level: promised, Stored: j.call.Stored, Now: j.w.cfg.Now,
 		Run: string(j.call.Run), Past: j.past, Pins: &j.w.pins, Peers: j.w.peers,
 	})
 	return err
@@ -323,6 +324,16 @@ func (j *job) Past() string {
 		return j.past
 	}
 	return j.session.Past()
+}
+
+// token returns what the caller's next call carries along. Who called a DAG doesn't know
+// what came with the call of its last node.
+func (j *job) token(past string) string {
+	before := j.call.Past
+	if j.call.Node != "" {
+		before = ""
+	}
+	return consistency.Token(past, before)
 }
 
 // look returns what a reference stands for.

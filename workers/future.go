@@ -19,7 +19,11 @@ func (j *job) future(ctx context.Context, run wire.RunID) (wire.Value, error) {
 	case r.Status != wire.StatusOK:
 		return wire.Value{}, &wire.Error{Op: "resolve", Name: string(run), Kind: wire.KindPermanent, Msg: "the run that the argument waits for ended " + string(r.Status), Err: r.Err}
 	}
-	return r.Value, nil
+	past, err := j.w.values.Past(ctx, r.Past)
+	if err == nil {
+		j.session.Learn(past) // what the run writes comes after what that one wrote
+	}
+	return r.Value, err
 }
 
 // await waits for another run's result without a slot.

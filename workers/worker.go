@@ -54,6 +54,8 @@ type Config struct {
 	References References
 	// Ledger knows of earlier calls. Nil: there are none.
 	Ledger Ledger
+	// Now tells the servers' time. Default time.Now.
+	Now func() time.Time
 	// Log is told of failures and of starting and stopping. Nil is silent.
 	Log *logrus.Entry
 }

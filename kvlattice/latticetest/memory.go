@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
@@ -45,7 +44,7 @@ type Memory struct {
 	feeds []*Feed
 	late  []func()
 
-	records map[string]wire.Value // of commits
+	records map[string]kvlattice.Record // of commits
 	fault   func(Op) Outcome
 	lag     int
 }
@@ -74,7 +73,7 @@ func (e elements) apply(c change) {
 
 // NewMemory returns an empty bucket.
 func NewMemory() *Memory {
-	return &Memory{log: make(map[string][]change), now: make(map[string]elements), records: make(map[string]wire.Value)}
+	return &Memory{log: make(map[string][]change), now: make(map[string]elements), records: make(map[string]kvlattice.Record)}
 }
 
 // Fault has fault decide on every operation from now on; nil means that all
@@ -172,12 +171,12 @@ func (m *Memory) PurgeSlot(ctx context.Context, key, writer string, rev uint64) 
 }
 
 // Commit stores a record and slots, all or nothing.
-func (m *Memory) Commit(ctx context.Context, record string, v wire.Value, slots []kvlattice.KeySlot) (uint64, error) {
+func (m *Memory) Commit(ctx context.Context, record string, r kvlattice.Record, slots []kvlattice.KeySlot) (uint64, error) {
 	return m.do(ctx, Op{Name: "commit", Key: record}, func() (uint64, error) {
 		if _, there := m.records[record]; there {
 			return 0, kvlattice.ErrCommitted
 		}
-		m.records[record] = v
+		m.records[record] = r
 		for _, slot := range slots {
 			m.putLocked(slot.Key, slot.Entry)
 		}
@@ -186,11 +185,11 @@ func (m *Memory) Commit(ctx context.Context, record string, v wire.Value, slots 
 }
 
 // Recorded returns the record of a commit.
-func (m *Memory) Recorded(_ context.Context, record string) (wire.Value, bool, error) {
+func (m *Memory) Recorded(_ context.Context, record string) (kvlattice.Record, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, found := m.records[record]
-	return v, found, nil
+	r, found := m.records[record]
+	return r, found, nil
 }
 
 // ReadAll returns one snapshot of several keys.

@@ -180,7 +180,7 @@ type Marks interface {
 	// Retag has the run, if it is repeated, make new tags from now on: it has removed
 	// an element, maybe under a tag that it would make next.
 	Retag()
-	// Stamp returns a timestamp after the given one and after what is known of the
-	// key, and the writer who uses it.
-	Stamp(ctx context.Context, ns, key string, after kvlattice.Timestamp) (ts kvlattice.Timestamp, writer string, err error)
+	// Stamp returns a timestamp for a write of the key, after all that the run was shown,
+	// and the writer who uses it. A run that is repeated gets the same ones again.
+	Stamp(ctx context.Context, ns, key string) (ts kvlattice.Timestamp, writer string, err error)
 }

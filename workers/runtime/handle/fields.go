@@ -85,11 +85,7 @@ func (f fields) Delete(ctx context.Context, ns, field string) error {
 }
 
 func (f fields) register(ctx context.Context, ns, field string, stamped func(kvlattice.Timestamp, string) *kvlattice.LWW) error {
-	before, err := Held(ctx, Place{f, ns, field}, new(kvlattice.LWW))
-	if err != nil {
-		return err
-	}
-	ts, writer, err := f.Stamp(ctx, ns, field, before.Timestamp())
+	ts, writer, err := f.Stamp(ctx, ns, field)
 	if err != nil {
 		return err
 	}
@@ -120,8 +116,8 @@ func (f fields) Tag() (tag kvlattice.Tag, fresh bool) { return f.in.Tag() }
 
 func (f fields) Retag() { f.in.Retag() }
 
-func (f fields) Stamp(ctx context.Context, ns, _ string, after kvlattice.Timestamp) (kvlattice.Timestamp, string, error) {
-	return f.in.Stamp(ctx, ns, f.key, after)
+func (f fields) Stamp(ctx context.Context, ns, _ string) (kvlattice.Timestamp, string, error) {
+	return f.in.Stamp(ctx, ns, f.key)
 }
 
 // Total returns the count of a counter of either kind; 0 if nothing was ever added.

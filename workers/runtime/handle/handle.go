@@ -64,25 +64,21 @@ func (p Place) Exclude(ctx context.Context, elements []json.RawMessage) error {
 
 // Score adds a member to an ordered set, or changes its score.
 func (p Place) Score(ctx context.Context, member string, score float64) error {
-	return p.write(ctx, member, func(delta *kvlattice.OrderedSet, ts kvlattice.Timestamp, writer string) error {
+	return p.write(ctx, func(delta *kvlattice.OrderedSet, ts kvlattice.Timestamp, writer string) error {
 		return delta.Put(member, score, ts, writer)
 	})
 }
 
 // Unscore removes a member from an ordered set. Removing what isn't there is no error.
 func (p Place) Unscore(ctx context.Context, member string) error {
-	return p.write(ctx, member, func(delta *kvlattice.OrderedSet, ts kvlattice.Timestamp, writer string) error {
+	return p.write(ctx, func(delta *kvlattice.OrderedSet, ts kvlattice.Timestamp, writer string) error {
 		return delta.Remove(member, ts, writer)
 	})
 }
 
-// write writes a member with a timestamp after that of its last write.
-func (p Place) write(ctx context.Context, member string, stamped func(*kvlattice.OrderedSet, kvlattice.Timestamp, string) error) error {
-	set, err := Held(ctx, p, kvlattice.NewOrderedSet())
-	if err != nil {
-		return err
-	}
-	ts, writer, err := p.In.Stamp(ctx, p.NS, p.Key, set.Latest(member))
+// write writes a member. It doesn't read the set: see Marks.Stamp.
+func (p Place) write(ctx context.Context, stamped func(*kvlattice.OrderedSet, kvlattice.Timestamp, string) error) error {
+	ts, writer, err := p.In.Stamp(ctx, p.NS, p.Key)
 	if err != nil {
 		return err
 	}
