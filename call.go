@@ -119,7 +119,8 @@ func Go[R any](ctx context.Context, c *Client, name string, args ...any) (*Futur
 	return &Future[R]{run: p.Run, client: c, pending: p}, nil
 }
 
-// Attach returns a future of a run that somebody else started.
+// Attach returns a future of a run that somebody else started. Its Wait is ErrUnknown if
+// nothing is found of such a run for some seconds.
 func Attach[R any](c *Client, run RunID) *Future[R] {
 	return &Future[R]{run: run, client: c}
 }

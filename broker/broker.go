@@ -154,6 +154,9 @@ func RedactURL(list string) string {
 	return strings.Join(urls, ",")
 }
 
+// ErrClosed is the cause of what fails because Close was called before.
+var ErrClosed = nats.ErrConnectionClosed
+
 // Close flushes what was published and ends the connection. Requests under way
 // return an error.
 func (b *Broker) Close() {
@@ -275,12 +278,12 @@ func apiError(op, name string, err error) error {
 		return err
 	case errors.Is(err, context.Canceled):
 		return err
+	case errors.Is(err, ErrClosed):
+		e.Msg = "the client was closed: connect anew"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
 		e.Msg = "no answer from the server in time; it may be down or without a quorum"
 	case errors.Is(err, nats.ErrNoResponders):
 		e.Msg = "nobody answers for it now: its stream isn't there, or JetStream is on its way back; try again"
-	case errors.Is(err, nats.ErrConnectionClosed):
-		e.Msg = "the connection is closed"
 	case errors.Is(err, nats.ErrMaxPayload):
 		e.Kind, e.Msg = wire.KindTooLarge, "with its headers it is larger than the server's max_payload: store it and pass a reference"
 	case errors.As(err, &api):

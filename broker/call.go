@@ -215,7 +215,7 @@ func (p *Pending) gaveUp(ctx context.Context) error {
 // result come to the same inbox, in either order.
 func (p *Pending) receive(msg *nats.Msg) bool {
 	if msg == nil {
-		p.fail(&wire.Error{Op: "call", Kind: wire.KindUnavailable, Msg: "connection closed"})
+		p.fail(apiError("call", p.name, ErrClosed))
 		return false
 	}
 	if r, ok := resultOf(msg); ok {

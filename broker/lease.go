@@ -44,7 +44,7 @@ func (b *Broker) withLock(ctx context.Context, name string, fn func(ctx context.
 // that the lead was lost, until ctx ends or fn returns by itself. The context that
 // fn is given ends before the lead can pass to another: fn must return then.
 // One that waits asks every leadWait, and takes over at most lockTTL, and one of
-// these, after the leader was last heard.
+// these, after the leader was last heard. It is ErrClosed on a broker that was closed.
 func (b *Broker) Lead(ctx context.Context, name string, fn func(ctx context.Context) error) error {
 	if err := wire.CheckName("lead", name); err != nil {
 		return err
@@ -63,6 +63,8 @@ func (b *Broker) Lead(ctx context.Context, name string, fn func(ctx context.Cont
 			return err
 		case led && ctx.Err() == nil:
 			b.observe.leadLost(name, err)
+		case errors.Is(err, ErrClosed):
+			return err
 		case err != nil && ctx.Err() == nil:
 			b.observe.leadUnasked(name, err)
 			select { // the storage can't be asked

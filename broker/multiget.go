@@ -96,6 +96,9 @@ func (b *Broker) directGet(ctx context.Context, stream string, body []byte, rece
 	}
 	select {
 	case err := <-done:
+		if errors.Is(err, nats.ErrTimeout) && b.nc.IsClosed() {
+			err = ErrClosed
+		}
 		return err
 	case <-back:
 		b.mux.close(id)

@@ -176,6 +176,9 @@ func (m *mux) publish(msg *nats.Msg, then func(seq uint64, err error)) {
 	}
 	reply, id := m.open(m.timeout, func(ack *nats.Msg) bool {
 		seq, _, err := parsePubAck(ack)
+		if ack == nil && m.nc.IsClosed() {
+			err = ErrClosed
+		}
 		once(seq, err)
 		return false
 	})

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -67,23 +66,6 @@ func (b *Broker) Result(ctx context.Context, run wire.RunID) (wire.Result, error
 		return wire.Result{}, err
 	}
 	return b.unpackResult(ctx, r)
-}
-
-// Await returns the result of a run as soon as it is stored.
-func (b *Broker) Await(ctx context.Context, run wire.RunID) (wire.Result, error) {
-	wait := 2 * time.Millisecond
-	for {
-		r, err := b.Result(ctx, run)
-		if err == nil || wire.KindOf(err) != wire.KindUnknown && wire.KindOf(err) != wire.KindUnavailable {
-			return r, err
-		}
-		select {
-		case <-ctx.Done():
-			return wire.Result{}, &wire.Error{Op: "await run", Name: string(run), Kind: wire.KindTimeout, Msg: "no result yet", Err: context.Cause(ctx)}
-		case <-time.After(wait):
-			wait = min(2*wait, 250*time.Millisecond)
-		}
-	}
 }
 
 func (b *Broker) storedResult(ctx context.Context, run wire.RunID) (wire.Result, error) {

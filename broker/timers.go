@@ -70,7 +70,11 @@ const (
 // Run publishes calls until ctx ends.
 func (t *Timers) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := t.publish(ctx); err != nil && ctx.Err() == nil {
+		err := t.publish(ctx)
+		if errors.Is(err, ErrClosed) {
+			return apiError("run timers", "", err)
+		}
+		if err != nil && ctx.Err() == nil {
 			t.b.observe.catchUpFailed("timers", err)
 			select {
 			case <-ctx.Done():

@@ -117,7 +117,7 @@ func patiently(ctx context.Context, patience time.Duration, hold bool, log *logr
 		err := do()
 		kind := wire.KindOf(err)
 		held := hold && kind == wire.KindConflict
-		if !held && (kind != wire.KindUnavailable || time.Since(began) >= patience) {
+		if !held && (kind != wire.KindUnavailable || errors.Is(err, broker.ErrClosed) || time.Since(began) >= patience) {
 			return err
 		}
 		if held {
