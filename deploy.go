@@ -62,6 +62,14 @@ type Deployment struct {
 	// anybody else gets to call the version; what it writes is dropped. Want is
 	// the JSON that it has to return. A version that fails is refused.
 	Check, Want string
+	// Progress, if set, is told what the deployment is at, and again while it goes on.
+	Progress func(Progress)
+}
+
+// A Progress is how far a deployment is.
+type Progress struct {
+	Step        string // "store" the image, "prepare" it on the workers, "publish" the version
+	Done, Total int64  // bytes that are stored; of other steps 0
 }
 
 // Deploy makes a function, or its next version, of code. It returns once every
@@ -75,12 +83,19 @@ func (c *Client) Deploy(ctx context.Context, d Deployment) (Function, error) {
 	if err != nil {
 		return Function{}, err
 	}
-	if f.Image, err = c.broker.PutImage(ctx, d.Image); err != nil {
+	tell := func(step string, done int64) {
+		if d.Progress != nil {
+			d.Progress(Progress{Step: step, Done: done, Total: f.Size})
+		}
+	}
+	if f.Image, err = c.broker.PutImage(ctx, d.Image, func(done int64) { tell("store", done) }); err != nil {
 		return Function{}, err
 	}
+	tell("prepare", 0)
 	if err := c.broker.PrepareFunction(ctx, f); err != nil {
 		return Function{}, err
 	}
+	tell("publish", 0)
 	if f, err = c.broker.PublishFunction(ctx, f); err != nil {
 		return Function{}, err
 	}
@@ -196,11 +211,18 @@ func ReadImage(path string) ([]byte, error) { return deployments.ReadImage(path)
 // Deployed has the worker serve what is deployed to its pool, by default
 // DeployedPool, instead of functions of its own. dir is where it keeps images and
 // what they were compiled to; workers on one machine may share it, and nobody else
-// should be able to write to it. Python functions need python3 on the PATH.
+// should be able to write to it. Python functions need python3 on the PATH, or see PythonAt.
 func Deployed(dir string) WorkerOption {
 	return func(c *deployments.WorkerConfig) {
 		c.Library = &deployments.LibraryConfig{Dir: dir}
 	}
+}
+
+// PythonAt names the interpreter that runs deployed functions in Python: its path, such as
+// that of a virtual environment's bin/python, or a name on the PATH. Default "python3", and
+// 3.8 at least. Where the worker runs as root, others have to be able to run it.
+func PythonAt(path string) WorkerOption {
+	return func(c *deployments.WorkerConfig) { c.Python = path }
 }
 
 // serveDeployed runs a worker with the runtimes that it needs.
@@ -210,7 +232,7 @@ func serveDeployed(ctx context.Context, b *broker.Broker, cfg deployments.Worker
 		return err
 	}
 	defer func() { err = errors.Join(err, modules.Close()) }()
-	scripts := python.Config{}
+	scripts := python.Config{Interpreter: cfg.Python}
 	if cfg.Log != nil {
 		scripts.Warn = func(text string) { cfg.Log.Warn(text) }
 	}

@@ -30,8 +30,6 @@ const (
 	workerPrepare = ".prepare"
 	workerAdopt   = ".adopt"
 
-	// prepareWait bounds how long a worker compiles; large modules take seconds.
-	prepareWait = 2 * time.Minute
 	// adoptWait is more than a worker that lost the notice of a change needs to find it.
 	adoptWait = 10 * time.Second
 	// aliveEach is how often a worker that hasn't answered yet is asked whether it lives.
@@ -44,15 +42,18 @@ func versionKey(name string, version int) string { return name + "." + strconv.I
 
 // PrepareFunction has every live worker of the function's pool get its code
 // ready. It returns what a worker found wrong with it, and KindUnavailable if no
-// worker of the pool answers.
+// worker of the pool answers. Workers have as long as wire.Function.LoadWithin says; if none
+// is ready by then that is an error of KindTimeout.
 func (b *Broker) PrepareFunction(ctx context.Context, f wire.Function) error {
-	ctx, cancel := context.WithTimeout(ctx, prepareWait)
+	waiting, cancel := context.WithTimeout(ctx, f.LoadWithin())
 	defer cancel()
-	heard, err := b.askWorkers(ctx, f, workerPrepare)
-	if err != nil {
+	heard, err := b.askWorkers(waiting, f, workerPrepare)
+	switch {
+	case err != nil:
 		return err
-	}
-	if heard == 0 {
+	case heard == 0 && waiting.Err() != nil && ctx.Err() == nil:
+		return &wire.Error{Op: "deploy", Name: f.Name, Kind: wire.KindTimeout, Msg: fmt.Sprintf("no worker of pool %q was ready with its %d MiB within %v: deploy it again, since workers keep what they have compiled, or make it smaller", f.Pool, f.Size>>20, f.LoadWithin())}
+	case heard == 0:
 		return b.nobodyDeploys(ctx, f)
 	}
 	return nil

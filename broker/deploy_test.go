@@ -35,7 +35,7 @@ func TestDeploymentGivesUpWorkersThatDie(t *testing.T) {
 	})
 	ended := make(chan error, 1)
 	prepare := func() {
-		ctx, cancel := context.WithTimeout(t.Context(), prepareWait/2)
+		ctx, cancel := context.WithTimeout(t.Context(), wire.Function{}.LoadWithin()/2)
 		defer cancel()
 		err := p.PrepareFunction(ctx, f)
 		if ctx.Err() != nil {

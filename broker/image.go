@@ -52,7 +52,7 @@ type objects struct {
 
 // PutImage stores a function's code under its SHA-256, unless it is there
 // already, and returns that.
-func (b *Broker) PutImage(ctx context.Context, image []byte) (digest string, err error) {
+func (b *Broker) PutImage(ctx context.Context, image []byte, sent func(bytes int64)) (digest string, err error) {
 	if len(image) > MaxImage {
 		return "", &wire.Error{Op: "store image", Kind: wire.KindTooLarge, Msg: fmt.Sprintf("%d bytes; the limit is %d: leave data out of it and keep that in state", len(image), MaxImage)}
 	}
@@ -71,8 +71,23 @@ func (b *Broker) PutImage(ctx context.Context, image []byte) (digest string, err
 	}
 	_, err = store.Put(ctx, jetstream.ObjectMeta{
 		Name: digest, Opts: &jetstream.ObjectMetaOptions{ChunkSize: min(imageChunk, uint32(b.chunkBytes()))},
-	}, bytes.NewReader(image))
+	}, &counted{Reader: bytes.NewReader(image), sent: sent})
 	return digest, apiError("store image", digest, err)
+}
+
+// counted tells what has been read of it.
+type counted struct {
+	io.Reader
+	read int64
+	sent func(int64) // may be nil
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if c.read += int64(n); c.sent != nil && n > 0 {
+		c.sent(c.read)
+	}
+	return n, err
 }
 
 // objectDigest is how the object store writes a SHA-256.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -120,7 +121,7 @@ func (s *bench) worker(name string) {
 // deploy does what the client library does.
 func (s *bench) deploy(f wire.Function, text string) (wire.Function, error) {
 	s.t.Helper()
-	digest, err := s.b.PutImage(s.t.Context(), []byte(text))
+	digest, err := s.b.PutImage(s.t.Context(), []byte(text), nil)
 	if err != nil {
 		return f, err
 	}
@@ -455,6 +456,28 @@ func TestImagesWithPathsOutsideAreRefused(t *testing.T) {
 		"cut": whole[:len(whole)/2], "noise": append([]byte("PK\x03\x04"), noise...), "changed": bytes.Replace(stored, []byte("main.pyx"), []byte("main.pyy"), 1),
 	} {
 		t.Run(name, func(t *testing.T) { wantKind(t, read(bad), wire.KindInvalid) })
+	}
+}
+
+func TestStoringAnImageTellsHowFarItIs(t *testing.T) {
+	s := newBench(t, 0)
+	image := make([]byte, 3<<20)
+	rand.Read(image)
+	var told []int64
+	if _, err := s.b.PutImage(t.Context(), image, func(done int64) { told = append(told, done) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) < 3 || !slices.IsSorted(told) || told[len(told)-1] != int64(len(image)) {
+		t.Errorf("told of %v, of %d bytes", told, len(image))
+	}
+}
+
+// A large image has longer to get ready, and a worker that needs longer still is told apart
+// from none.
+func TestLargeImagesHaveLonger(t *testing.T) {
+	small, large := wire.Function{Size: 1 << 10}.LoadWithin(), wire.Function{Size: 40 << 20}.LoadWithin()
+	if small != 2*time.Minute || large < 8*time.Minute {
+		t.Errorf("got %v and %v", small, large)
 	}
 }
 

@@ -106,7 +106,7 @@ func (s *bench) within(what string, look func() (got string, ok bool)) {
 
 func (s *bench) image(text string) string {
 	s.t.Helper()
-	digest, err := s.b.PutImage(s.t.Context(), []byte(text))
+	digest, err := s.b.PutImage(s.t.Context(), []byte(text), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}

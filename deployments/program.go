@@ -31,9 +31,6 @@ type program struct {
 
 var _ runtime.Function = (*program)(nil)
 
-// loadWithin bounds a load: pulling the image and compiling it.
-const loadWithin = 2 * time.Minute
-
 // Invoke loads the code if need be and runs the call. What isn't the code's
 // fault leaves the call to be handed out again.
 func (p *program) Invoke(ctx context.Context, call *runtime.Call) (wire.Value, error) {
@@ -63,7 +60,7 @@ func (p *program) hold(ctx context.Context) (runtime.Loaded, error) {
 			return code, nil
 		case p.loading == nil:
 			p.loading = make(chan struct{})
-			go p.load() // ends within loadWithin; close waits for it
+			go p.load() // ends within LoadWithin; close waits for it
 		}
 		loading := p.loading
 		p.mu.Unlock()
@@ -90,7 +87,7 @@ func (p *program) release() {
 
 // load goes on when the caller that needed it first has gone: others wait too.
 func (p *program) load() {
-	ctx, cancel := context.WithTimeout(context.Background(), loadWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), p.spec.LoadWithin())
 	defer cancel()
 	loaded, err := p.open(ctx)
 	p.mu.Lock()

@@ -43,6 +43,8 @@ type WorkerConfig struct {
 	Functions []Hosted
 	// Library, if set, has it serve what is deployed to the pool instead.
 	Library *LibraryConfig
+	// Python is the interpreter of deployed functions in Python. Default "python3".
+	Python string
 	// Now is the clock of the worker's machine, which plays no part: writes are ordered
 	// by the log. Default time.Now. Tests set a wrong one to show that.
 	Now func() time.Time

@@ -54,6 +54,12 @@ const (
 	RuntimeWasm   = "wasm"
 )
 
+// LoadWithin is how long a worker may take to get the function's code ready: two minutes, and
+// ten seconds more for each MiB of it. A busy machine compiles a MiB of WebAssembly in three.
+func (f Function) LoadWithin() time.Duration {
+	return 2*time.Minute + time.Duration(f.Size>>20)*10*time.Second
+}
+
 // Deployed says whether the function came as an image, and not with a worker.
 func (f Function) Deployed() bool { return f.Image != "" }
 

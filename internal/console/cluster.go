@@ -58,6 +58,9 @@ SIGTERM and Ctrl-C drain all of them. Killed, it takes them with it; they go on 
 			if c.conn.given() {
 				return usagef(cmd, "--nats and --context are for servers elsewhere: this starts its own")
 			}
+			if err := s.checkPython(cmd); err != nil {
+				return err
+			}
 			log, err := c.log(cmd, s.level)
 			if err != nil {
 				return err
@@ -199,6 +202,9 @@ func (c *console) memberArgs(s clustered, m member, all []member) []string {
 	}
 	if s.maxStore > 0 {
 		args = append(args, "--max-store", s.maxStore.String())
+	}
+	if s.python != "" {
+		args = append(args, "--python", s.python)
 	}
 	if s.images != "" {
 		args = append(args, "--images", filepath.Join(s.images, m.name))

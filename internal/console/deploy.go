@@ -7,6 +7,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,11 +16,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 )
 
-const (
-	// deployWithin is how long a deployment may take: large modules compile for seconds.
-	deployWithin = 3 * time.Minute
-	forever      = time.Duration(math.MaxInt64)
-)
+// forever is for what ends when it is interrupted.
+const forever = time.Duration(math.MaxInt64)
 
 func (c *console) deploy() *cobra.Command {
 	var d cloudburst.Deployment
@@ -47,28 +46,69 @@ docs/wasm.md and docs/python.md for how to read and write state.`,
 			}
 			return nil, cobra.ShellCompDirectiveDefault
 		},
-		RunE: c.on(deployWithin, func(ctx context.Context, client *cloudburst.Client, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if d.Image, err = cloudburst.ReadImage(args[1]); err != nil {
 				return err
 			}
 			d.Name, d.Memory = args[0], int64(memory)
-			began := time.Now()
-			slow := time.AfterFunc(2*time.Second, func() { c.notef("The workers compile %s; a large module takes some seconds.", d.Name) })
-			defer slow.Stop()
-			f, err := client.Deploy(ctx, d)
-			if err != nil {
-				return err
-			}
-			return c.show(jsonFunctionOf(f, 0), func() error {
-				_, err := fmt.Fprintf(c.Stdout, "%s: version %d, %s of %s in pool %s, took %s\n", f.Name, f.Version, size(f.Size), f.Runtime, f.Pool, short(time.Since(began)))
-				c.notef("Try: cloudburst call%s %s …", c.at(), f.Name)
-				return err
-			})
-		}),
+			const store = 2 * time.Minute // and name it, beside what the workers do
+			within := cloudburst.Function{Size: int64(len(d.Image))}.LoadWithin() + store
+			return c.on(within, func(ctx context.Context, client *cloudburst.Client, _ []string) error {
+				return c.runDeploy(ctx, client, d)
+			})(cmd, args)
+		},
 	}
 	cmd.Annotations = map[string]string{goesOn: "either nothing has changed, or the new version takes all new calls: `cloudburst fn show NAME` tells"}
 	deployFlags(cmd, &d, &memory)
 	return cmd
+}
+
+func (c *console) runDeploy(ctx context.Context, client *cloudburst.Client, d cloudburst.Deployment) error {
+	began := time.Now()
+	stop := c.showProgress(&d)
+	f, err := client.Deploy(ctx, d)
+	stop()
+	if err != nil {
+		return err
+	}
+	return c.show(jsonFunctionOf(f, 0), func() error {
+		_, err := fmt.Fprintf(c.Stdout, "%s: version %d, %s of %s in pool %s, took %s\n", f.Name, f.Version, size(f.Size), f.Runtime, f.Pool, short(time.Since(began)))
+		c.notef("Try: cloudburst call%s %s …", c.at(), f.Name)
+		return err
+	})
+}
+
+// progressEach is after how long a deployment that goes on is told of, again and again.
+const progressEach = 3 * time.Second
+
+// showProgress tells of a deployment that takes long, until stop is called.
+func (c *console) showProgress(d *cloudburst.Deployment) (stop func()) {
+	var now atomic.Pointer[cloudburst.Progress]
+	d.Progress = func(p cloudburst.Progress) { now.Store(&p) }
+	name, began, done := d.Name, time.Now(), make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		tick := time.NewTicker(progressEach)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			p := now.Load()
+			switch took := time.Since(began).Round(time.Second); {
+			case p == nil:
+			case p.Step == "store":
+				c.notef("Storing %s: %s of %s, %v so far.", name, size(p.Done), size(p.Total), took)
+			case p.Step == "prepare":
+				c.notef("The workers get %s ready (%s), %v so far; a large module compiles for a minute and longer.", name, size(p.Total), took)
+			default:
+				c.notef("The workers take up %s, %v so far.", name, took)
+			}
+		}
+	})
+	return func() { close(done); telling.Wait() }
 }
 
 func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag) {

@@ -97,6 +97,9 @@ func (c *console) runFleet(ctx context.Context, parts *parts, s *served, b *brok
 // the server inside.
 func (c *console) workerArgs(s *served, url, pool string) []string {
 	args := []string{"worker", "run", "--with-parent", "--pool", pool, "--slots", strconv.Itoa(s.slots), "--images", s.images, "--log", s.level}
+	if s.python != "" {
+		args = append(args, "--python", s.python)
+	}
 	if !c.conn.given() {
 		return append(args, "--nats", url)
 	}

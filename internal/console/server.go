@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -109,12 +110,14 @@ type hosting struct {
 	pools  []string
 	slots  int
 	images string // directory
+	python string // interpreter
 }
 
 func (h *hosting) addFlags(cmd *cobra.Command, images string) {
 	flags := cmd.Flags()
 	flags.StringSliceVar(&h.pools, "pool", []string{cloudburst.DeployedPool}, "pools whose deployed functions it runs; none for none")
 	flags.IntVar(&h.slots, "slots", 0, "calls that run at once in each pool (default 64)")
+	flags.StringVar(&h.python, "python", "", "the Python that runs functions in Python, such as venv/bin/python (default python3 on the PATH)")
 	flags.StringVar(&h.images, "images", "", "directory for the code of functions (default "+images+")")
 	complete(cmd, "pool", cobra.NoFileCompletions)
 	complete(cmd, "slots", cobra.NoFileCompletions)
@@ -123,12 +126,28 @@ func (h *hosting) addFlags(cmd *cobra.Command, images string) {
 	})
 }
 
+// checkPython refuses what would only be found when the first function is deployed.
+func (h *hosting) checkPython(cmd *cobra.Command) error {
+	if h.python == "" {
+		return nil
+	}
+	path, err := exec.LookPath(h.python)
+	if err == nil {
+		path, err = filepath.Abs(path) // for processes that run elsewhere
+	}
+	if err != nil {
+		return usagef(cmd, "--python %q: %v; give the path of a Python, 3.8 or later", h.python, err)
+	}
+	h.python = path
+	return nil
+}
+
 // serving returns a worker for each pool.
 func (h *hosting) serving(client *cloudburst.Client) []*cloudburst.Worker {
 	var workers []*cloudburst.Worker
 	for _, pool := range h.pools {
 		if pool != "none" {
-			workers = append(workers, cloudburst.NewWorker(client, cloudburst.Deployed(h.images), cloudburst.Pool(pool), cloudburst.Slots(h.slots)))
+			workers = append(workers, cloudburst.NewWorker(client, cloudburst.Deployed(h.images), cloudburst.PythonAt(h.python), cloudburst.Pool(pool), cloudburst.Slots(h.slots)))
 		}
 	}
 	return workers
@@ -172,7 +191,7 @@ writes since the last --sync may be lost; --sync always loses none.`,
 					}
 				}
 			}
-			if err := s.checkCluster(cmd); err != nil {
+			if err := errors.Join(s.checkCluster(cmd), s.checkPython(cmd)); err != nil {
 				return err
 			}
 			if s.listen == "none" {

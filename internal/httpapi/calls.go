@@ -69,6 +69,11 @@ func (s *Server) callOf(w http.ResponseWriter, r *http.Request) (wire.Call, erro
 		return call, err
 	}
 	var err error
+	if text := q.Get("in"); text != "" {
+		if call.Wait, err = time.ParseDuration(text); err != nil || call.Wait < 0 {
+			return call, parameterError("in", text, errNoDuration)
+		}
+	}
 	if call.Args, err = s.value(w, r); err != nil {
 		return call, err
 	}
@@ -76,6 +81,25 @@ func (s *Server) callOf(w http.ResponseWriter, r *http.Request) (wire.Call, erro
 		return call, &wire.Error{Op: "call", Name: call.Name, Kind: wire.KindBadArgument, Msg: "the body is not valid JSON: send it with the Content-Type that it has"}
 	}
 	return call, nil
+}
+
+// sendMessage sends a message to an execution, by its id: POST /v1/messages/{to}.
+func (s *Server) sendMessage(w http.ResponseWriter, r *http.Request) error {
+	value, err := s.value(w, r)
+	if err != nil {
+		return err
+	}
+	to := r.PathValue("to")
+	if value.IsJSON() && !json.Valid(value.Body) {
+		return &wire.Error{Op: "send", Name: to, Kind: wire.KindBadArgument, Msg: "the body is not valid JSON: send it with the Content-Type that it has"}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), waitFor)
+	defer cancel()
+	if err := s.client.Send(ctx, to, value); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // value reads a value from a request's body. Forms are what curl -d says that it

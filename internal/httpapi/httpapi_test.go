@@ -111,7 +111,7 @@ func (g *gateway) hold(req *http.Request, rec *httptest.ResponseRecorder) {
 	g.t.Helper()
 	flat := req.Clone(req.Context()) // OpenAPI has no parameter that holds slashes
 	flat.Host = "127.0.0.1"
-	for prefix, parts := range map[string]int{"/v1/runs/": 1, "/v1/kv/": 2} {
+	for prefix, parts := range map[string]int{"/v1/runs/": 1, "/v1/messages/": 1, "/v1/kv/": 2} {
 		if rest, ok := strings.CutPrefix(req.URL.Path, prefix); ok {
 			rest, signal, _ := strings.Cut(rest, "/signals/")
 			split := strings.SplitN(rest, "/", parts)
@@ -222,6 +222,9 @@ func TestSignals(t *testing.T) {
 	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", "false"), 409, `"conflict"`)
 	g.want(g.do("GET", "/v1/runs/order/1?wait=20s", ""), 200, `"value":{"order":9,"signal":{"by":"eve"}}`)
 	g.want(g.do("POST", "/v1/runs/nobody/signals/approve", ""), 404, `"unknown"`)
+	g.want(g.do("POST", "/v1/messages/order%2F2", `{"n":1}`), 204)
+	g.want(g.do("POST", "/v1/messages/order%2F2", "{"), 400, `"bad_argument"`)
+	g.want(g.do("POST", "/v1/messages/a%20b", "1"), 400, `"bad_name"`)
 }
 
 func TestStateAndDAGs(t *testing.T) {

@@ -94,7 +94,7 @@ type route struct {
 }
 
 func (s *Server) routes() map[string]route {
-	calling := []string{"async", "wait", "level", "run"}
+	calling := []string{"async", "wait", "level", "run", "in"}
 	return map[string]route{
 		"POST /v1/fn/{name}":                 {s.call, callables, calling},
 		"GET /v1/fn":                         {s.listFunctions, 0, nil},
@@ -107,6 +107,7 @@ func (s *Server) routes() map[string]route {
 		"GET /v1/runs/{run...}":              {s.showRun, runs, []string{"wait"}},
 		"DELETE /v1/runs/{run...}":           {s.cancelRun, runs, nil},
 		"POST /v1/runs/{run}/signals/{name}": {s.signalRun, runs, nil},
+		"POST /v1/messages/{to}":             {s.sendMessage, 0, nil},
 		"GET /v1/dags":                       {s.listDAGs, 0, nil},
 		"GET /v1/dags/{name}":                {s.showDAG, dags, nil},
 		"PUT /v1/dags/{name}":                {s.applyDAG, 0, nil},

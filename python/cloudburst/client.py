@@ -11,7 +11,8 @@ from .calls import LONGEST, Callable, Future
 from .session import Session
 from .transport import Transport
 
-DEPLOY = 180  # seconds for every worker to compile or import a function
+DEPLOY = 240  # seconds for every worker to compile or import a function, and
+DEPLOY_MIB = 10  # as many more for each MiB of it
 
 
 def connect(url=None, namespace="state"):
@@ -36,13 +37,14 @@ class Client:
 
     # Calls.
 
-    def start(self, name, *args, level=None, run_id=None):
+    def start(self, name, *args, level=None, run_id=None, delay=None):
         """Calls a function or DAG, and returns its Future once the call is stored. The
-        arguments may be values, refs of keys, and futures. With the run_id of an
+        arguments may be values, refs of keys, and futures. With a delay, in seconds or as a
+        timedelta, it runs that much later. With the run_id of an
         earlier call nothing new is started while that call's result is kept; another function
         or argument under the same run_id is a Conflict."""
         body, kind = values.pack(args)
-        return self._start(name, body, kind, level, run_id)
+        return self._start(name, body, kind, level, run_id, delay)
 
     def call(self, name, *args, timeout=60, level=None, run_id=None):
         """Calls a function or DAG and waits for its result; errors.Timeout, which has the
@@ -54,9 +56,36 @@ class Client:
         """Returns the Future of a run that was started elsewhere."""
         return Future(self, run_id)
 
-    def _start(self, name, body, kind, level=None, run_id=None):
+    def runs(self, name=None, status=None):
+        """Yields runs, those that wait or run first and then the newest, each a dict with run,
+        name, status, …: those of a function or DAG, or all; of a status (pending, running, ok,
+        failed, cancelled), or of any."""
+        return self._pages("/v1/runs", "runs", name=name and _named(name), status=status)
+
+    def signal(self, run, name, value=None):
+        """Sends a run of a DAG the signal that a node of it awaits; run is a Future or an id.
+        errors.Conflict if it was sent before, or the run has ended."""
+        run = getattr(run, "run_id", run)
+        self._request("POST", f"/v1/runs/{values.escape(run)}/signals/{values.escape(name)}", body=values.dumps(value), kind=values.JSON, again=False, run=run)
+
+    def send(self, to, message):
+        """Sends a message to an execution, by the id that it has from getid(). It is stored
+        on return: the receiver may begin later."""
+        body, kind = values.encode(message)
+        self._request("POST", "/v1/messages/" + values.escape(to), body=body, kind=kind, again=False)
+
+    def _pages(self, path, what, **query):
+        """Yields what a list of pages holds."""
+        while True:
+            page = self._json("GET", path, query={k: v for k, v in query.items() if v is not None})
+            yield from page[what]
+            if not page.get("next"):
+                return
+            query["after"] = page["next"]
+
+    def _start(self, name, body, kind, level=None, run_id=None, delay=None):
         run = run_id or str(uuid.uuid4())
-        shown = self._json("POST", _fn(name), query={"async": 1, "run": run, "level": level}, body=body, kind=kind, run=run)
+        shown = self._json("POST", _fn(name), query={"async": 1, "run": run, "level": level, "in": None if delay is None else values.duration(delay)}, body=body, kind=kind, run=run)
         return Future(self, shown["run"], name)
 
     def _call(self, name, body, kind, timeout, level, run_id):
@@ -107,13 +136,15 @@ class Client:
         of a Python file, a WebAssembly module or a directory of Python files; or the bytes of
         such a file or of a zip. It returns when every worker runs new calls with it.
 
-        Options: entry, pool, level, about, transactional, timeout and backoff (seconds, or
+        Options: entry, args (of its command line), pool, level, about, transactional, timeout and backoff (seconds, or
         text as "1m30s"), attempts, memory (bytes, or text as "64MiB"), concurrency, runtime;
         check is the argument of a call that every worker tries first, want what it has to
         return."""
         data = bytes(code) if isinstance(code, (bytes, bytearray, memoryview)) else image.read(code)
+        args = [str(a) for a in options.pop("args", None) or ()]
         shown = self._json(
-            "PUT", _fn(name), query={k: _option(k, v) for k, v in options.items()}, body=data, kind=values.OCTETS, wait=DEPLOY, again=False
+            "PUT", _fn(name), query={**{k: _option(k, v) for k, v in options.items()}, "arg": args or None}, body=data, kind=values.OCTETS, again=False,
+            wait=DEPLOY + DEPLOY_MIB * (len(data) >> 20),
         )
         return Callable(self, name, shown)
 
@@ -147,13 +178,19 @@ class Client:
 
     def register_dag(self, name, functions, edges=(), **fields):
         """Defines a DAG, and returns what calls it: functions are its nodes, and an edge
-        (a, b) has the result of a be the next argument of b. See graphs.build."""
-        graph = graphs.build(name, functions, edges, **fields)
+        (a, b) has the result of a be the next argument of b. {"from": a, "to": b, "when":
+        {"field": "ok", "is": True}} has a condition. See graphs.build."""
+        return self.apply_dag(graphs.build(name, functions, edges, **fields))
+
+    def apply_dag(self, graph):
+        """Defines a DAG by its whole graph, a dict as docs/dags.md has it and dag(name)["graph"]
+        returns it, and returns what calls it."""
+        name = graph.get("name")
         self._json("PUT", _dag(name), body=values.dumps(graph), kind=values.JSON)
         self._graphs[name] = graph
         return DAG(self, name)
 
-    def call_dag(self, name, *args, level=None, run_id=None):
+    def call_dag(self, name, *args, level=None, run_id=None, delay=None):
         """Calls a DAG, and returns its Future. The one argument may be a dict of arguments
         by source, {"increment": [1]}, as in the paper: a list is the arguments, anything
         else the one argument. Other arguments are those of the DAG's run."""
@@ -161,7 +198,7 @@ class Client:
             body, kind = graphs.argument(self._graph(name), args[0])
         else:
             body, kind = graphs.shared(self._graph(name), args) if args else (b"", None)
-        return self._start(name, body, kind, level, run_id)
+        return self._start(name, body, kind, level, run_id, delay)
 
     def dag(self, name):
         """Returns a DAG as a dict: name, version, pool, graph, applied."""
@@ -201,6 +238,14 @@ class Client:
     def delete(self, key, ns=None):
         """Removes a key. Removing what isn't there is no error."""
         self._request("DELETE", self._at(key, ns))
+
+    def keys(self, prefix=None, ns=None):
+        """Yields the keys of a namespace, or those that begin with prefix."""
+        return self._pages("/v1/kv/" + values.escape(ns or self.namespace), "keys", prefix=prefix)
+
+    def namespaces(self):
+        """Lists the namespaces."""
+        return self._json("GET", "/v1/kv")["namespaces"]
 
     def _at(self, key, ns):
         if not isinstance(key, str) or not key:
@@ -302,8 +347,6 @@ def _option(name, v):
         return str(values.dumps(v), "utf-8")
     if isinstance(v, bool):
         return "true" if v else "false"
-    if isinstance(v, datetime.timedelta):
-        v = v.total_seconds()
-    if name in ("timeout", "backoff") and isinstance(v, (int, float)):
-        return f"{v:.9f}".rstrip("0").rstrip(".") + "s"
+    if name in ("timeout", "backoff") or isinstance(v, datetime.timedelta):
+        v = values.duration(v)
     return str(v)

@@ -68,7 +68,8 @@ def _imports(text):
 
 def read(path):
     """Returns the image of a file, or of a directory: those files below it that aren't
-    hidden, as "cloudburst fn deploy" takes them."""
+    hidden, as "cloudburst fn deploy" takes them. A symbolic link is what it leads to, if that
+    is within the directory."""
     path = os.fspath(path)
     if "\n" in str(path):
         raise errors.BadArgument("code is a path, or bytes: this is a text of several lines", hint="deploy(name, text.encode())")
@@ -76,29 +77,58 @@ def read(path):
         if not os.path.isdir(path):
             with open(path, "rb") as f:
                 return f.read()
-        held = {}
+        held, executable = {}, set()
         for file in _below(path):
+            name = os.path.relpath(file, path).replace(os.sep, "/")
             with open(file, "rb") as f:
-                held[os.path.relpath(file, path).replace(os.sep, "/")] = f.read()
+                held[name] = f.read()
+            if os.stat(file).st_mode & 0o111:
+                executable.add(name)
     except OSError as e:
-        raise errors.BadArgument(f"{path} can't be read: {e.strerror}") from e
+        raise errors.BadArgument(f"{e.filename or path} can't be read: {e.strerror}") from e
     if not held:
         raise errors.BadArgument(f"{path} holds no files")
-    return pack(held)
+    return pack(held, executable)
 
 
 def _below(directory):
-    for at, below, names in os.walk(directory):
-        below[:] = sorted(d for d in below if not d.startswith(".") and d != "__pycache__")
-        yield from (os.path.join(at, n) for n in sorted(names) if not n.startswith(".") and os.path.isfile(os.path.join(at, n)))
+    """Yields the files of a directory that aren't hidden, through links that stay in it."""
+    root = os.path.realpath(directory)
+    todo = [(directory, ())]
+    while todo:
+        at, above = todo.pop()
+        real = os.path.realpath(at)
+        if real in above:
+            raise errors.BadArgument(f"{at} is a symbolic link to a directory that holds it", hint="remove the link")
+        for name in sorted(os.listdir(at)):
+            path = os.path.join(at, name)
+            if name.startswith(".") or name == "__pycache__":
+                continue
+            if os.path.islink(path):
+                _inside(root, path)
+            if os.path.isdir(path):
+                todo.append((path, (*above, real)))
+            elif os.path.isfile(path):
+                yield path
+            else:
+                raise errors.BadArgument(f"{path} is neither a file nor a directory", hint="remove it")
 
 
-def pack(held):
+def _inside(root, link):
+    to = os.path.realpath(link)
+    if not os.path.exists(to):
+        raise errors.BadArgument(f"{link} is a symbolic link to {os.readlink(link)}, which isn't there", hint="remove it")
+    if os.path.commonpath([root, to]) != root:
+        raise errors.BadArgument(f"{link} is a symbolic link to {to}, outside of the directory", hint="put the file itself there")
+
+
+def pack(held, executable=()):
     """Returns files, by name, as a zip that is the same whenever they are."""
     to = io.BytesIO()
     with zipfile.ZipFile(to, "w") as z:
         for name in sorted(held):
             entry = zipfile.ZipInfo(name, WHEN)
-            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
+            mode = 0o755 if name in executable else 0o644
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, mode << 16
             z.writestr(entry, held[name])
     return to.getvalue()

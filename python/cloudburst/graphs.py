@@ -19,20 +19,22 @@ from .errors import BadArgument
 def build(name, functions, edges=(), about=None, level=None):
     """Returns the graph of a DAG. A function is a name, what register returned, or a node as
     docs/dags.md has it: {"name": "total", "function": "sum", "timeout": "5s"}. An edge is
-    (a, b), or (a, b, place) for another argument than the next: an index, or a name."""
-    nodes = [dict(f) if isinstance(f, dict) else {"name": _name(f)} for f in functions]
+    (a, b), or (a, b, place) for another argument than the next: an index, or a name; or an
+    edge as docs/dags.md has it: {"from": a, "to": b, "arg": place, "when": {"field": "ok",
+    "is": True}}, of which only from and to have to be there."""
+    nodes = [_node(f) for f in functions]
     listed = [_edge(e) for e in edges]
     into = {}
-    for _, to, _ in listed:
-        into[to] = into.get(to, 0) + 1
+    for e in listed:
+        into[e["to"]] = into.get(e["to"], 0) + 1
     graph = {"name": name, "nodes": nodes, "edges": []}
     graph.update({k: v for k, v in (("about", about), ("level", level)) if v})
     taken = {n.get("name"): {str(p) for p in n.get("with") or ()} for n in nodes}  # places, by node
-    for _, to, place in listed:
-        if place is not None:
-            taken.setdefault(to, set()).add(str(place))
-    for a, b, place in listed:
-        edge = {"from": a, "to": b}
+    for e in listed:
+        if "arg" in e:
+            taken.setdefault(e["to"], set()).add(e["arg"])
+    for edge in listed:
+        b, place = edge["to"], edge.get("arg")
         has = taken.setdefault(b, set())
         if place is None and (into[b] > 1 or has):  # of one that constants complete, too
             place = next(i for i in range(len(has) + 1) if str(i) not in has)
@@ -112,11 +114,33 @@ def _name(f):
     return name
 
 
+def _node(f):
+    node = dict(f) if isinstance(f, dict) else {"name": _name(f)}
+    for field in ("wait", "timeout", "backoff"):
+        if field in node:
+            node[field] = values.duration(node[field])
+    return node
+
+
+EDGE = ("from", "to", "arg", "when")
+
+
 def _edge(e):
-    try:
-        a, b, *place = e
-    except (TypeError, ValueError):
-        a, b, place = None, None, (1, 2)
-    if isinstance(e, str) or len(place) > 1:
-        raise BadArgument(f"{e!r} is no edge: it is (from, to) or (from, to, place)")
-    return _name(a), _name(b), place[0] if place else None
+    """Returns an edge as a dict, with its place as text if it has one."""
+    if isinstance(e, dict):
+        unknown = [k for k in e if k not in EDGE]
+        if unknown or "from" not in e or "to" not in e:
+            raise BadArgument(f"{e!r} is no edge: it has from and to, and may have arg and when" + (f", and not {unknown[0]}" if unknown else ""))
+        edge = {**e, "from": _name(e["from"]), "to": _name(e["to"])}
+        place = edge.pop("arg", None)
+    else:
+        try:
+            a, b, *rest = e
+        except (TypeError, ValueError):
+            a, b, rest = None, None, (1, 2)
+        if isinstance(e, str) or len(rest) > 1:
+            raise BadArgument(f"{e!r} is no edge: it is (from, to), (from, to, place), or a dict of from, to, arg and when")
+        edge, place = {"from": _name(a), "to": _name(b)}, rest[0] if rest else None
+    if place is not None:
+        edge["arg"] = str(place)
+    return edge

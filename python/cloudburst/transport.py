@@ -161,7 +161,7 @@ def _readable(sock):
 
 def _query(query):
     given = {k: v for k, v in (query or {}).items() if v is not None}
-    return "?" + urllib.parse.urlencode(given) if given else ""
+    return "?" + urllib.parse.urlencode(given, doseq=True) if given else ""
 
 
 def _error(status, headers, data, run, url):

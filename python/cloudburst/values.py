@@ -1,9 +1,11 @@
 """How values and arguments travel: JSON, bytes, and numpy arrays where numpy is there."""
+import datetime
 import io
 import json
 import sys
 import urllib.parse
 
+from . import unfit
 from .errors import BadArgument, Error
 
 JSON, OCTETS, NUMPY = "application/json", "application/octet-stream", "application/vnd.numpy"
@@ -60,7 +62,7 @@ def encode(v, references=False):
         return bytes(v), OCTETS
     if _is_array(v):
         return _npy(v), NUMPY
-    return dumps(_placed(v) if references else v), JSON
+    return dumps(_placed(v) if references else v, "argument" if references else "value"), JSON
 
 
 def binary(v):
@@ -68,14 +70,14 @@ def binary(v):
     return isinstance(v, (bytes, bytearray, memoryview)) or _is_array(v)
 
 
-def dumps(v):
-    """Returns a value as JSON."""
+def dumps(v, name="value"):
+    """Returns a value as JSON. name is what an error calls it."""
     try:
         return json.dumps(v, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
     except BadArgument:
         raise
     except (TypeError, ValueError, RecursionError) as e:
-        raise BadArgument(f"it can't be written as JSON: {e}") from e
+        raise BadArgument(unfit.fault(v, name, []) or f"{name} can't be written as JSON: {e}") from e
 
 
 def decode(kind, body):
@@ -131,6 +133,15 @@ def _npy(a):
     to = io.BytesIO()
     numpy.save(to, a, allow_pickle=False)
     return to.getvalue()
+
+
+def duration(v):
+    """Returns seconds, or a timedelta, as the gateway reads a duration. A text is one already."""
+    if isinstance(v, datetime.timedelta):
+        v = v.total_seconds()
+    if isinstance(v, (int, float)) and not isinstance(v, bool):
+        return f"{v:.9f}".rstrip("0").rstrip(".") + "s"
+    return v
 
 
 def escape(segment):

@@ -47,6 +47,8 @@ class Gateway:
     def __init__(self):
         self.keys, self.functions, self.graphs, self.runs = {}, {}, {}, {}
         self.images = {}  # of functions, by name
+        self.signals, self.messages = {}, []  # that were sent
+        self.targets = []  # of requests, with the query
         self.seen = []  # requests: method, path, query, headers, body
         self.breaks = 0  # how many responses are dropped after the request was done
         self.done = 0  # how many functions were run
@@ -73,7 +75,7 @@ class Gateway:
 
     def deploy(self, name, query, image):
         for key in query:
-            if key not in ("runtime", "entry", "pool", "level", "about", "transactional", "timeout", "backoff", "attempts", "memory", "concurrency", "check", "want"):
+            if key not in ("runtime", "entry", "pool", "level", "about", "transactional", "timeout", "backoff", "attempts", "memory", "concurrency", "check", "want", "arg"):
                 raise Fail(400, "bad_argument", f'deploy "{key}": bad argument: there is no such parameter')
         self.images[name] = load(image, query.get("entry", "handler"))
         version = self.functions.get(name, {}).get("version", 0) + 1
@@ -185,6 +187,7 @@ class Requests(http.server.BaseHTTPRequestHandler):
         at = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(at.query, keep_blank_values=True))
         path = [urllib.parse.unquote(p) for p in at.path.split("/")[1:]]
+        self.of.targets.append(self.path)
         self.of.seen.append((self.command, at.path, query, dict(self.headers), body))
         try:
             status, kind, answer, headers = self.answer(path, query, body)
@@ -214,6 +217,19 @@ class Requests(http.server.BaseHTTPRequestHandler):
         if path == ["healthz"]:
             return shown({"status": "ok"})
         kind, name = path[1], path[2] if len(path) > 2 else None
+        if kind == "kv" and len(path) < 4:
+            return shown(self.names(path, query))
+        if kind == "messages":
+            of.messages.append(("/".join(path[2:]), self.headers.get("Content-Type"), body))
+            return 204, JSON, b"", {}
+        if kind == "runs" and name is None:
+            return shown(page("runs", [{"run": r["run"], "name": r["name"], "status": r["status"]} for r in of.runs.values() if query.get("name", r["name"]) == r["name"]], query))
+        if kind == "runs" and path[-2] == "signals":
+            run, signal = "/".join(path[2:-2]), path[-1]
+            if (run, signal) in of.signals:
+                raise Fail(409, "conflict", f'signal "{signal}": conflict: it was sent before')
+            of.signals[run, signal] = json.loads(body)
+            return 204, JSON, b"", {}
         if kind == "kv":
             return self.key(method, (path[2], path[3]), body)
         if kind == "runs":
@@ -244,6 +260,11 @@ class Requests(http.server.BaseHTTPRequestHandler):
             del of.graphs[name]
             return 204, JSON, b"", {}
         return shown({"name": name, "version": "0", "graph": of.graphs[name]})
+
+    def names(self, path, query):
+        if len(path) == 2:
+            return {"namespaces": sorted({ns for ns, _ in self.of.keys})}
+        return page("keys", sorted(k for ns, k in self.of.keys if ns == path[2] and k.startswith(query.get("prefix", ""))), query)
 
     def key(self, method, at, body):
         if method == "PUT":
@@ -281,6 +302,12 @@ class Requests(http.server.BaseHTTPRequestHandler):
             kind, body = found["result"]
             shown.update({"value": json.loads(body)} if kind == JSON else {"base64": str(base64.b64encode(body), "ascii"), "type": kind})
         return 200, JSON, json.dumps(shown).encode(), {}
+
+
+def page(what, items, query):
+    """Returns a page of two, and where the next one begins."""
+    at = int(query.get("after", 0))
+    return {what: items[at : at + 2], **({"next": str(at + 2)} if at + 2 < len(items) else {})}
 
 
 def seconds(text):

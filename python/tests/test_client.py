@@ -1,4 +1,5 @@
 """The client against a gateway of this process, see fake.py."""
+import datetime
 import os
 import socket
 import threading
@@ -49,6 +50,59 @@ class Client(unittest.TestCase):
         cloud.delete_dag("d")
         with self.assertRaises(cloudburst.Unknown):
             cloud.call_dag("d", 1)
+
+    def test_whole_graphs_and_conditions(self):
+        cloud = self.cloud
+        sq = cloud.register(lambda _, x: x * x, "square")
+        dag = cloud.register_dag(
+            "c", [sq, {"name": "big", "function": "square", "wait": 1.5}, "minus"],
+            [{"from": sq, "to": "big", "when": {"field": "ok", "is": True}}, ("square", "minus", 1), {"from": "big", "to": "minus", "arg": 0}],
+        )  # fmt: skip
+        graph = cloud.dag("c")["graph"]
+        self.assertEqual(graph["nodes"][1], {"name": "big", "function": "square", "wait": "1.5s"})
+        self.assertEqual(graph["edges"], [
+            {"from": "square", "to": "big", "when": {"field": "ok", "is": True}}, {"from": "square", "to": "minus", "arg": "1"}, {"from": "big", "to": "minus", "arg": "0"},
+        ])  # fmt: skip
+        again = cloud.apply_dag({**graph, "name": "c2"})
+        self.assertEqual((dag.name, again.name, cloud.dag("c2")["graph"]["edges"]), ("c", "c2", graph["edges"]))
+        for edge, want in [({"from": "a"}, "has from and to"), ({"from": "a", "to": "b", "if": 1}, "and not if"), ("ab", "is no edge"), (("a", "b", 1, 2), "is no edge")]:
+            with self.assertRaisesRegex(cloudburst.BadArgument, want):
+                cloud.register_dag("d", ["a", "b"], [edge])
+
+    def test_lists(self):
+        cloud = self.cloud
+        for key in "a1", "a2", "a3", "b/1", "a4":
+            cloud.put(key, 1)
+        cloud.put("x", 1, ns="other")
+        self.assertEqual(list(cloud.keys()), ["a1", "a2", "a3", "a4", "b/1"])
+        self.assertEqual(list(cloud.keys("a", ns="state")), ["a1", "a2", "a3", "a4"])
+        self.assertEqual((list(cloud.keys(ns="other")), cloud.namespaces()), (["x"], ["other", "state"]))
+        sq = cloud.register(lambda _, x: x * x, "square")
+        runs = [sq(i) for i in range(3)]
+        for f in runs:
+            f.get()
+        self.assertEqual([r["run"] for r in cloud.runs(sq)], [f.run_id for f in runs])
+        self.assertEqual(list(cloud.runs("nothing")), [])
+
+    def test_signals_messages_and_delays(self):
+        cloud = self.cloud
+        f = cloud.register(lambda _, x: x, "same").call
+        self.assertEqual(f(1), 1)
+        run = cloud.start("same", 2, delay=1.5, run_id="order/1")
+        self.assertEqual(self.last()[2]["in"], "1.5s")
+        cloud.signal(run, "approve", {"by": "eve"})
+        self.assertEqual((self.gateway.signals, self.last()[1]), ({("order/1", "approve"): {"by": "eve"}}, "/v1/runs/order%2F1/signals/approve"))
+        with self.assertRaises(cloudburst.Conflict):
+            cloud.signal("order/1", "approve")
+        cloud.send("order/1", [1])
+        cloud.send("r2", b"x")
+        self.assertEqual(self.gateway.messages, [("order/1", "application/json", b"[1]"), ("r2", "application/octet-stream", b"x")])
+        cloud.start("same", 3, delay=datetime.timedelta(minutes=2))
+        self.assertEqual(self.last()[2]["in"], "120s")
+
+    def test_command_lines(self):
+        self.cloud.deploy("f", b"def handler(_): return 1", args=["-v", "two words"])
+        self.assertIn("arg=-v&arg=two+words", self.gateway.targets[-1])
 
     def test_futures(self):
         cloud = self.cloud

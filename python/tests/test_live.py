@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+import time
 import unittest
 import uuid
 
@@ -76,6 +77,43 @@ class Live(unittest.TestCase):
         self.addCleanup(cloud.delete_dag, name)
         self.assertEqual(cloud.call_dag(name, {increment.name: [1]}).get(), 4)
         self.assertEqual((cloud.call_dag(name, 2).get(), dag(3).get(), cloud.call(name, 4)), (9, 16, 25))
+
+    def test_conditions_signals_and_lists(self):
+        cloud, name, key = self.cloud, "branch-" + self.suffix, self.key("list")
+        self.addCleanup(cloud.delete, key)
+        check = self.register(lambda _, x: {"ok": x > 0, "x": x}, "check")
+        yes, no = self.register(lambda _, x, signal: ["yes", signal], "yes"), self.register(lambda _, x: ["no"], "no")
+        dag = cloud.register_dag(name, [check, {"name": "yes", "function": yes.name, "signal": "go"}, no], [
+            {"from": check, "to": "yes", "arg": "x", "when": {"field": "ok", "is": True}}, {"from": check, "to": no, "when": {"field": "ok", "is": False}},
+        ])  # fmt: skip
+        self.addCleanup(cloud.delete_dag, name)
+        self.assertEqual(dag(-1).get(), {no.name: ["no"]})
+        run = cloud.start(name, 1)
+        cloud.signal(run, "go", {"by": "eve"})
+        self.assertEqual(run.get(), {"yes": ["yes", {"by": "eve"}]})
+        with self.assertRaises(cloudburst.Conflict):
+            cloud.signal(run, "go")
+        self.assertIn(run.run_id, [r["run"] for r in cloud.runs(name)])
+        self.assertEqual(cloud.apply_dag(cloud.dag(name)["graph"]).name, name)
+        cloud.put(key, 1)
+        self.assertEqual(list(cloud.keys(key)), [key])
+        self.assertIn("state", cloud.namespaces())
+
+    def test_messages_and_delays(self):
+        hear = self.register(lambda cb: [message for _, message in cb.recv(timeout=60)], "hear")
+        run = hear()
+        self.cloud.send(run.run_id, {"n": 1})
+        self.assertEqual(run.get(), [{"n": 1}])
+        began = time.monotonic()
+        late = self.register(lambda _, x: x, "late")
+        self.assertEqual(self.cloud.start(late.name, 7, delay=0.5).get(), 7)
+        self.assertGreaterEqual(time.monotonic() - began, 0.5)
+
+    def test_command_line(self):
+        name = "args-" + self.suffix
+        self.made.append(name)
+        self.assertEqual(self.cloud.deploy(name, b"import sys\ndef handler(): return sys.argv[1:]", args=["-v", "two words"])().get(), ["-v", "two words"])
+        self.assertEqual(self.cloud.get_function(name).info["args"], ["-v", "two words"])
 
     def test_dag_with_several_sources(self):
         cloud, name, key = self.cloud, "join-" + self.suffix, self.key()

@@ -1,6 +1,11 @@
 """How values and arguments travel."""
+import datetime
+import io
 import json
+import os
+import tempfile
 import unittest
+import zipfile
 
 import fake  # noqa: F401 - has cloudburst found
 import cloudburst
@@ -10,6 +15,38 @@ try:
     import numpy
 except ImportError:
     numpy = None
+
+
+class Directories(unittest.TestCase):
+    def setUp(self):
+        at = tempfile.TemporaryDirectory()
+        self.addCleanup(at.cleanup)
+        self.at = at.name
+        for name in "main.py", "lib/a.py", "bin/tool", ".hidden":
+            os.makedirs(os.path.dirname(os.path.join(self.at, name)), exist_ok=True)
+            with open(os.path.join(self.at, name), "w") as f:
+                f.write(name)
+        os.chmod(os.path.join(self.at, "bin/tool"), 0o755)
+
+    def link(self, name, to):
+        os.symlink(to, os.path.join(self.at, name))
+
+    def test_links_and_modes(self):
+        self.link("config", "lib/a.py")
+        self.link("copy", "lib")
+        with zipfile.ZipFile(io.BytesIO(files.read(self.at))) as z:
+            held = {i.filename: (z.read(i), i.external_attr >> 16 & 0o777) for i in z.infolist()}
+        self.assertEqual(held, {
+            "main.py": (b"main.py", 0o644), "lib/a.py": (b"lib/a.py", 0o644), "bin/tool": (b"bin/tool", 0o755),
+            "config": (b"lib/a.py", 0o644), "copy/a.py": (b"lib/a.py", 0o644),
+        })  # fmt: skip
+
+    def test_links_that_lead_out(self):
+        for name, to, want in [("out", "/etc", "outside of the directory"), ("gone", "nowhere", "which isn't there"), ("lib/up", "..", "holds it")]:
+            self.link(name, to)
+            with self.assertRaisesRegex(cloudburst.BadArgument, name + ".*" + want):
+                files.read(self.at)
+            os.unlink(os.path.join(self.at, name))
 
 
 class Values(unittest.TestCase):
@@ -35,8 +72,10 @@ class Values(unittest.TestCase):
             ((b"a", 1), "argument 1 is bytes, which can only travel as the only argument"),
             (([b"a"],), "there is bytes in a list or dict"),
             ((1, [cloudburst.ref("k")]), "ref('k') stands too deep"),
-            ((float("nan"),), "can't be written as JSON"),
-            ((object(),), "object has no form in JSON"),
+            ((float("nan"),), "argument: nan isn't JSON; use None"),
+            (({"items": [1, {"when": datetime.date(2000, 1, 1)}]},), "argument.items[1].when: date isn't JSON; use .isoformat()"),
+            ((1, {2}), "argument[1]: set isn't JSON; use sorted"),
+            ((object(),), "object isn't JSON"),
         ]:
             with self.assertRaises(cloudburst.BadArgument) as caught:
                 values.pack(args)

@@ -3,6 +3,7 @@ package python
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,7 +155,7 @@ func (in *instance) exec(files []*os.File) (err error) {
 	}
 	args, err := f.arguments()
 	if err == nil {
-		in.process, err = startProcess(args, in.home, environment(in.home), files, in.user, f.group)
+		in.process, err = in.startProcess(args, files)
 	}
 	if err != nil {
 		f.running.Add(-2)
@@ -173,6 +174,26 @@ func (in *instance) exec(files []*os.File) (err error) {
 		in.end()
 	}
 	return nil
+}
+
+// startProcess starts the process, where that can be done with temporary directories of its own.
+func (in *instance) startProcess(args []string, files []*os.File) (*os.Process, error) {
+	f := in.f
+	start := func() (*os.Process, error) {
+		return startProcess(args, in.home, environment(in.home), files, in.user, f.group)
+	}
+	if f.runtime.shares.Load() {
+		return start()
+	}
+	keep := append([]string{f.home.dir}, f.python.places...)
+	process, mounted, err := privately(in.home, append(keep, f.runtime.cfg.Read...), start)
+	if mounted == nil {
+		return process, err
+	}
+	if f.runtime.shares.CompareAndSwap(false, true) && os.Geteuid() == 0 {
+		f.runtime.cfg.Warn(fmt.Sprintf("Python functions share /tmp with the machine: %v", mounted))
+	}
+	return start()
 }
 
 // end kills the process, if it is still there, and takes it out of use.

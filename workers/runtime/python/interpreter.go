@@ -19,6 +19,8 @@ type interpreter struct {
 	// modules is where it looks for modules. Instances are told, and don't look for
 	// that themselves: on some machines that takes longer than all else of a start.
 	modules []string
+	// places are where its files are.
+	places []string
 }
 
 // Look finds the interpreter ahead of time; else the first Load does, which takes
@@ -45,60 +47,60 @@ func (r *Runtime) interpreter(ctx context.Context) (*interpreter, error) {
 		return nil, fmt.Errorf("no Python: install python3 (3.8 or later; apt install python3) on the worker's machine, or configure the interpreter's path: %w", err)
 	}
 	ids := newIdentities()
-	python, modules, err := r.try(ctx, path, ids)
+	python, err := r.try(ctx, path, ids)
 	if err != nil && ids.switches() {
 		// As where Python is installed in the home of root, or in a container with few users.
 		why := err
-		if python, modules, err = r.try(ctx, path, nil); err == nil {
+		if python, err = r.try(ctx, path, nil); err == nil {
 			r.cfg.Warn(fmt.Sprintf("Python functions run as the worker's own user, root: others can't run %s from %s: %v", path, r.cfg.Scratch, why))
-			ids = nil
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", path, err)
 	}
 	clearScratch(r.cfg.Scratch, time.Now())
-	r.found = &interpreter{python, ids, modules}
+	r.found = python
 	return r.found, nil
 }
 
 // about is a program that tells what runs it: a name in PATH may be a script that
 // takes longer to find its Python than that takes to start.
-const about = `import json, sys; print(json.dumps([sys.executable, sys.version_info[:2], [p for p in sys.path[1:] if p]]))`
+const about = `import json, sys; print(json.dumps([sys.executable, sys.version_info[:2], [p for p in sys.path[1:] if p], [sys.prefix, sys.base_prefix]]))`
 
 // try has an interpreter run as one of the identities, from where its programs will
-// be, and returns the path of the Python that it is, and where that has its modules.
-func (r *Runtime) try(ctx context.Context, path string, ids *identities) (python string, modules []string, err error) {
+// be, and returns the Python that it is.
+func (r *Runtime) try(ctx context.Context, path string, ids *identities) (*interpreter, error) {
 	id := ids.take()
 	defer ids.give(id)
 	home, err := makeHome(r.cfg.Scratch, id)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	defer home.leave()
 	script := filepath.Join(home.dir, "about.py")
 	if err := writeFile(script, []byte(about), 0o644); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	// This is a fresh interpreter's first start, which may have to come from a slow disk.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	said, failed, err := capture(ctx, []string{path, "-I", script}, home.dir, id)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	var answer struct {
 		path    string
 		version [2]int
 		modules []string
+		places  []string
 	}
-	if err := json.Unmarshal(said, &[]any{&answer.path, &answer.version, &answer.modules}); err != nil || answer.path == "" {
-		return "", nil, fmt.Errorf("it isn't a Python: it says %.200q, and %.200q", said, failed)
+	if err := json.Unmarshal(said, &[]any{&answer.path, &answer.version, &answer.modules, &answer.places}); err != nil || answer.path == "" {
+		return nil, fmt.Errorf("it isn't a Python: it says %.200q, and %.200q", said, failed)
 	}
 	if v := answer.version; v[0] != 3 || v[1] < 8 {
-		return "", nil, fmt.Errorf("it is Python %d.%d, and 3.8 is needed", v[0], v[1])
+		return nil, fmt.Errorf("it is Python %d.%d, and 3.8 is needed", v[0], v[1])
 	}
-	return answer.path, answer.modules, nil
+	return &interpreter{answer.path, ids, answer.modules, append(answer.places, answer.modules...)}, nil
 }
 
 // capture runs a command and returns what it prints.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,9 @@ def handler(cb, gate):
 // there, once the file exists that is their argument.
 type pool struct {
 	*testing.T
-	f *function
+	f    *function
+	next *atomic.Int64 // gate
+	dir  string        // of gates, which instances see although their /tmp is another one
 }
 
 func newPool(t *testing.T, cfg Config, concurrency int) pool {
@@ -42,13 +45,13 @@ func newPool(t *testing.T, cfg Config, concurrency int) pool {
 	if err := os.WriteFile(filepath.Join(dir, "main.py"), []byte(poolProgram), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Scratch = t.TempDir()
+	cfg.Scratch, cfg.Read = t.TempDir(), []string{dir}
 	f, err := New(cfg).Load(t.Context(), runtime.Program{Function: "f", Path: dir, Concurrency: concurrency})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return pool{t, f.(*function)}
+	return pool{t, f.(*function), new(atomic.Int64), dir}
 }
 
 func (p pool) call(ctx context.Context, gate string) (pid, n int, err error) {
@@ -73,7 +76,7 @@ func (p pool) must(gate string) int {
 
 // gate returns a file that isn't there, and what makes it.
 func (p pool) gate() (path string, open func()) {
-	path = filepath.Join(p.TempDir(), "open")
+	path = filepath.Join(p.dir, fmt.Sprint("open", p.next.Add(1)))
 	return path, func() {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			p.Error(err)

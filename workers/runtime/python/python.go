@@ -43,7 +43,7 @@
 //
 // An instance has no environment but PATH, HOME, TMPDIR, a locale and one thread for
 // each of numpy's libraries. It runs in a directory of its own, which is removed when
-// it ends. Its memory, its open files and the size of each file it writes are bounded.
+// it ends, and which it sees as /tmp and /var/tmp if the worker is root on Linux. Its memory, its open files and the size of each file it writes are bounded.
 //
 // A worker that runs as root on Linux runs each instance as a user that nobody else
 // is, so that it can neither read what only the worker may nor signal others, and all
@@ -69,6 +69,7 @@ import (
 	"path/filepath"
 	stdruntime "runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -128,7 +129,8 @@ type Runtime struct {
 	place chan struct{} // filled by who looks for the interpreter, and owns what follows
 	found *interpreter
 
-	unconfined sync.Once // the warning that instances aren't
+	unconfined sync.Once   // the warning that instances aren't
+	shares     atomic.Bool // temporary directories can't be an instance's own
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
