@@ -61,6 +61,9 @@ func (b *Broker) Admit(ctx context.Context, c *wire.Call) (wire.Verdict, error) 
 	if err != nil || msg == nil || !ends(&r, storedAt(msg), c) {
 		return wire.RunIt, apiError("admit", c.Name, err)
 	}
+	if err := b.leftBy(c, &r); err != nil {
+		return wire.LookUp, apiError("admit", c.Name, err)
+	}
 	b.tell(c, maps.Clone(wire.Header(msg.Header)), msg.Data)
 	return wire.Ended, nil
 }
@@ -94,6 +97,9 @@ func (b *Broker) admitNamed(ctx context.Context, c *wire.Call) (wire.Verdict, er
 	case err != nil:
 		return wire.RunIt, err
 	case msg != nil:
+		if err := b.leftBy(c, &r); err != nil {
+			return wire.LookUp, err
+		}
 		if has.Call == mine.Call {
 			b.releaseID(c.Run)
 		}

@@ -328,6 +328,9 @@ func (b *Broker) callMsg(ctx context.Context, call *wire.Call, id string) (*nats
 		h[wire.HeaderFresh] = freshly
 	}
 	setNumbers(h, call.Epoch, call.Depth, call.Item, call.Items)
+	if !call.Began.IsZero() {
+		h[wire.HeaderBegan] = []string{strconv.FormatInt(call.Began.UnixMilli(), 10)}
+	}
 	if err := b.setPast(ctx, h, call.Past); err != nil {
 		return nil, err
 	}

@@ -167,29 +167,24 @@ func (b *Broker) Replay(ctx context.Context, seq uint64) (wire.RunID, error) {
 	return call.Run, nil
 }
 
-// reopen takes back what says that the run has ended and that the node's call
-// was another one. It claims the run's id first, if a caller chose that: without a
-// result, the id would be free.
+// reopen takes back what says that the run has ended, and that the node's call and those
+// that gathered many results were others. It claims the run's id first, if a caller chose
+// that: without a result, the id would be free.
 func (b *Broker) reopen(ctx context.Context, call *wire.Call) error {
 	if call.Digest != "" {
 		if _, err := b.claimID(ctx, call.Run, claim{Digest: call.Digest}); err != nil {
 			return err
 		}
 	}
+	state := call.RunState()
 	for _, at := range []struct{ stream, subject string }{
-		{StreamRuns, runSubject(call.RunState(), call.Step()+runClaim)},
-		{StreamRuns, runSubject(call.RunState(), "$result"+runClaim)}, // the engine's, of a DAG with several sinks
+		{StreamRuns, runSubject(call.Run, runFailed)},
+		{StreamRuns, runSubject(state, call.Step()+runClaim)},
+		{StreamRuns, runSubject(state, "$result"+runClaim)}, // the engine's, of a DAG with several sinks
+		{StreamRuns, runSubject(state, "$gather.>")},        // likewise, of joins and maps
 		{bucketStream(BucketResults), bucketSubject(BucketResults, string(call.Run))},
 	} {
-		stream, subject := at.stream, at.subject
-		msg, err := b.last(ctx, stream, subject)
-		if err != nil {
-			return err
-		}
-		if msg == nil {
-			continue
-		}
-		if err := b.purgeThrough(ctx, stream, subject, sequenceOf(msg)); err != nil {
+		if err := b.purgeThrough(ctx, at.stream, at.subject, 1<<62); err != nil {
 			return err
 		}
 	}

@@ -147,7 +147,7 @@ func TestReplayOfANodeGoesOnWithItsRun(t *testing.T) {
 	}
 	p.publish(wire.Call{Run: "r", Name: "d", DAG: "d@1", Node: "n", Args: wire.Value{Body: []byte("7")}})
 	d := p.take()
-	if owner, err := p.Claim(t.Context(), "r", "n", d.Call.Seq); err != nil || owner != d.Call.Seq {
+	if owner, err := p.Claim(t.Context(), "r", "n", d.Call.Seq, false); err != nil || owner != d.Call.Seq {
 		t.Fatalf("claim: %v, %v", owner, err)
 	}
 	if err := d.Bury(t.Context(), boom()); err != nil {
@@ -165,7 +165,7 @@ func TestReplayOfANodeGoesOnWithItsRun(t *testing.T) {
 	if c := again.Call; c.Run != "r" || c.Node != "n" || c.DAG != "d@1" || string(c.Args.Body) != "7" || c.Seq == d.Call.Seq {
 		t.Errorf("got call %+v", c)
 	}
-	if owner, err := p.Claim(t.Context(), "r", "n", again.Call.Seq); err != nil || owner != again.Call.Seq {
+	if owner, err := p.Claim(t.Context(), "r", "n", again.Call.Seq, false); err != nil || owner != again.Call.Seq {
 		t.Errorf("the replayed call can't claim its node: %v, %v", owner, err)
 	}
 }

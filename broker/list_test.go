@@ -162,7 +162,7 @@ func TestRunStateOfADAG(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, node := range []string{"a", "b"} {
-		if _, err := p.Claim(ctx, "r", node, 1); err != nil {
+		if _, err := p.Claim(ctx, "r", node, 1, false); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -388,6 +388,9 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 	c.Past = wire.First(h, wire.HeaderSession)
 	c.Epoch, c.Depth = epochOf(h), count(wire.First(h, wire.HeaderDepth))
 	c.Item, c.Items = itemOf(h)
+	if ms := count(wire.First(h, wire.HeaderBegan)); ms > 0 {
+		c.Began = time.UnixMilli(int64(ms))
+	}
 	if reply := wire.First(h, wire.HeaderReply); strings.HasPrefix(reply, inboxPrefix) {
 		c.Reply = reply // anything else could be used to write where the caller may not
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// Finish ends a delivery with its result: it is stored, the caller is told,
-// and once the storage has acknowledged the call is acknowledged too. then is
+// Finish ends a delivery with its result: it is stored, the caller is told, the run's
+// state is removed if it had one, and once all that is acknowledged the call is, too. then is
 // called once, with the reason if the result could not be stored; the call is
 // then handed out again. Finish itself doesn't wait.
 //
@@ -32,13 +32,11 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 	}
 	b.mux.publish(&nats.Msg{Subject: bucketSubject(BucketResults, string(r.Run)), Header: nats.Header(h), Data: body},
 		func(_ uint64, err error) {
-			if err == nil {
-				err = d.Ack()
-				if r.Digest != "" {
-					b.releaseID(r.Run)
-				}
+			if err == nil && r.Kept {
+				b.leave(r, func(err error) { then(d.settle(r, err)) })
+				return
 			}
-			then(err)
+			then(d.settle(r, err))
 		})
 	if r.Status != wire.StatusOK {
 		defer b.eventEnded(r)
@@ -57,6 +55,18 @@ func (d *Delivery) Finish(ctx context.Context, r *wire.Result, then func(error))
 	if err := b.nc.PublishMsg(reply); err != nil {
 		b.observe.replyFailed(r.Name, err) // the result is stored: a caller that waits will find it
 	}
+}
+
+// settle acknowledges the call of a run that has ended, unless something went wrong.
+func (d *Delivery) settle(r *wire.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	err = d.Ack()
+	if r.Digest != "" {
+		d.b.releaseID(r.Run)
+	}
+	return err
 }
 
 // Result returns the stored result of a run; KindUnknown if there is none (yet).

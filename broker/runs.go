@@ -14,25 +14,33 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// The state of a run, one message a subject in CB_RUNS, kept for Topology.Runs:
+// The state of a run, one message a subject in CB_RUNS. It is there from when the run
+// takes a second call until it ends, however long that is:
 //
 //	cb.run.<run>.<node>.in.<edge>   an input that awaits the others
 //	cb.run.<run>.<node>.claim       the sequence of the call that runs the node
 //	cb.run.<run>.<node>.done        when and where the node ran
 //	cb.run.<run>.<node>.<item>.claim  likewise of one item of a node that runs once for each
 //	cb.run.<run>.<node>.each.in.<item>  its result, which awaits the others
+//	cb.run.<run>.<node>.<group>.in.<edge>, .m<level>.<group>.in.<which>   where many meet
 //	cb.run.<run>.$start.in.<what>   what the run began with
-//	cb.run.<run>.cancel             the run was cancelled
+//	cb.run.<run>.:<epoch>.…         likewise, after the run began again
+//	cb.run.<run>.failed             a call of the run is a dead letter: it may go on
+//	cb.run.<run>.cancel             the run was cancelled; it outlives the run
 //	cb.run.<run>.id                 which call has the id, if its caller chose it
 const (
 	runInput  = ".in."
 	runClaim  = ".claim"
 	runDone   = ".done"
 	runCancel = "cancel"
+	runFailed = "failed"
 	runID     = "id"
 
 	// marksAtMost bounds how many old cancellations a worker reads when it starts.
 	marksAtMost = 10_000
+	// cancelKept is how long calls of a cancelled run that come up late are known for
+	// what they are.
+	cancelKept = 7 * 24 * time.Hour
 )
 
 // PutInput stores what an edge of a run's DAG carries to a node and returns the
@@ -92,13 +100,21 @@ func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence 
 
 // Claim returns the sequence of the call that runs the node: the first to claim
 // it is, as often as it asks. It keeps a join that was dispatched twice, outside
-// the streams' window of duplicates, from running twice.
-func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call uint64) (uint64, error) {
+// the streams' window of duplicates, from running twice. A late claim, which may come
+// when the run has ended and its claims are gone, is taken back then: the owner is 0.
+func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call uint64, late bool) (uint64, error) {
 	subject := runSubject(run, node+runClaim)
 	mine := strconv.FormatUint(call, 10)
 	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
 		h := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}
-		_, err := b.put(ctx, &nats.Msg{Subject: subject, Header: h, Data: []byte(mine)})
+		seq, err := b.put(ctx, &nats.Msg{Subject: subject, Header: h, Data: []byte(mine)})
+		if err == nil && late {
+			over, err := b.over(ctx, run, node, seq)
+			if err == nil && over {
+				call, err = 0, b.purgeThrough(ctx, StreamRuns, subject, seq)
+			}
+			return call, apiError("claim", node, err)
+		}
 		if !isStale(err) {
 			return call, apiError("claim", node, err)
 		}
@@ -113,7 +129,7 @@ func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call ui
 			}
 			return owner, err
 		}
-		// A replica that lags, or a claim that has just lapsed: ask again.
+		// A replica that lags, or a claim that has just gone with its run: ask again.
 		select {
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
@@ -148,7 +164,7 @@ func timings(msgs []*nats.Msg) []wire.NodeTiming {
 	done := make(map[string]wire.NodeTiming)
 	for _, msg := range msgs {
 		tokens := strings.Split(msg.Header.Get(jetstream.SubjectHeader), ".")
-		if len(tokens) != 5 || strings.HasPrefix(unescapeToken(tokens[3]), "$") { // the engine's own
+		if len(tokens) != 5 || strings.HasPrefix(tokens[3], "$") { // the engine's own
 			continue
 		}
 		t := wire.NodeTiming{Node: tokens[3], Started: storedAt(msg)}
@@ -179,7 +195,8 @@ func (b *Broker) Cancel(ctx context.Context, run wire.RunID) error {
 	if info.ended() {
 		return &wire.Error{Op: "cancel", Name: string(run), Kind: wire.KindConflict, Msg: "the run has ended already: " + string(info.Status)}
 	}
-	if _, err := b.put(ctx, &nats.Msg{Subject: runSubject(run, runCancel)}); err != nil {
+	mark := &nats.Msg{Subject: runSubject(run, runCancel), Header: nats.Header{headerTTL: {ttl(cancelKept)}}}
+	if _, err := b.put(ctx, mark); err != nil {
 		return apiError("cancel", string(run), err)
 	}
 	if err := b.nc.Publish(subjectCancel+runToken(run), nil); err != nil || !info.waits {
@@ -193,24 +210,6 @@ func (b *Broker) Cancel(ctx context.Context, run wire.RunID) error {
 		Run: run, Name: info.Name, Status: wire.StatusCancelled, Started: info.Started, Nodes: info.Nodes,
 		Err: &wire.Error{Op: "run", Name: info.Name, Kind: wire.KindCancelled, Msg: "the run was cancelled"},
 	}))
-}
-
-// endRun stores the result of a run that no worker ends.
-func (b *Broker) endRun(ctx context.Context, r *wire.Result) error {
-	has, claimed, err := b.claimOf(ctx, r.Run)
-	if err != nil {
-		return err
-	}
-	r.Digest = has.Digest
-	h, body := r.Encode()
-	if _, err := b.put(ctx, &nats.Msg{Subject: bucketSubject(BucketResults, string(r.Run)), Header: nats.Header(h), Data: body}); err != nil {
-		return err
-	}
-	if claimed {
-		b.releaseID(r.Run)
-	}
-	b.eventEnded(r)
-	return nil
 }
 
 // Cancelled tells fn of every cancelled run until ctx ends: at once of those

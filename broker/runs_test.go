@@ -103,7 +103,7 @@ func TestOneCallClaimsANode(t *testing.T) {
 	var wg sync.WaitGroup
 	for call := range uint64(8) {
 		wg.Go(func() {
-			owner, err := p.Claim(t.Context(), "r", "n", call+1)
+			owner, err := p.Claim(t.Context(), "r", "n", call+1, false)
 			if err != nil {
 				t.Error(err)
 			}
@@ -113,15 +113,15 @@ func TestOneCallClaimsANode(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	again, err := p.Claim(t.Context(), "r", "n", won.Load())
+	again, err := p.Claim(t.Context(), "r", "n", won.Load(), false)
 	if err != nil || again != won.Load() {
 		t.Errorf("the call that has the claim, handed out again: %v, %v", again, err)
 	}
-	other, err := p.Claim(t.Context(), "r", "n", 99)
+	other, err := p.Claim(t.Context(), "r", "n", 99, false)
 	if err != nil || other != won.Load() {
 		t.Errorf("a late call: %v, %v, want refused", other, err)
 	}
-	if owner, err := p.Claim(t.Context(), "r", "other", 99); err != nil || owner != 99 {
+	if owner, err := p.Claim(t.Context(), "r", "other", 99, false); err != nil || owner != 99 {
 		t.Errorf("another node: %v, %v", owner, err)
 	}
 }

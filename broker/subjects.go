@@ -135,8 +135,13 @@ func bucketStream(bucket string) string { return "KV_" + bucket }
 
 func bucketSubject(bucket, key string) string { return subjectKV + bucket + "." + key }
 
-func runSubject(run wire.RunID, rest string) string {
-	return subjectRun + runToken(run) + "." + rest
+// runSubject returns where something of a run's state is, as Call.RunState names that.
+func runSubject(state wire.RunID, rest string) string {
+	run, epoch, again := strings.Cut(string(state), ":")
+	if again {
+		rest = ":" + epoch + "." + rest
+	}
+	return subjectRun + runToken(wire.RunID(run)) + "." + rest
 }
 
 // runToken makes one subject token of a run id, which may hold dots.

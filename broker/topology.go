@@ -28,9 +28,9 @@ type Topology struct {
 	// CallsBytes bounds the backlog of each pool; when it is reached new calls
 	// are refused. Default 1 GiB, reserved on the disk for every pool.
 	CallsBytes int64
-	// Runs is how long the inputs and timings of a DAG's run are kept, counted
-	// for each from when it was written: an input that waits longer for the
-	// others is lost. Default 1 h.
+	// Runs is how old something must be that runs have left behind before the janitor
+	// removes it: commit records, and the state of failed runs that can't be replayed any
+	// more. What a run needs is kept as long as the run. Default 1 h.
 	Runs time.Duration
 	// Dead is how long dead letters are kept. Default 7 days.
 	Dead time.Duration
@@ -151,7 +151,7 @@ func (t Topology) platform() []jetstream.StreamConfig {
 		logs,
 		messages,
 		t.images(),
-		t.latest(StreamRuns, t.Runs, subjectRun+">"),
+		t.latest(StreamRuns, 0, subjectRun+">"),
 		t.timers(),
 		t.stream(StreamDead, t.Dead, subjectDead+">"),
 		t.latest(StreamBlobs, t.Blobs, subjectBlob+"*"),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +59,7 @@ type restart interface {
 	RestartWith() string
 }
 
-// Runs is the state of runs, kept for a while after they end.
+// Runs is the state of runs. It lives as long as they do.
 type Runs interface {
 	// PutInput stores what node from brings to a node, and returns the fence
 	// for Inputs. Repeating it overwrites; of an input with Once it is refused.
@@ -69,8 +68,9 @@ type Runs interface {
 	// snapshot that includes every PutInput up to the fence.
 	Inputs(ctx context.Context, run wire.RunID, node string, fence uint64) (map[string]wire.Input, error)
 	// Claim returns whose the node is: the first call that claims it, as often
-	// as any asks. Calls are told apart by their sequence.
-	Claim(ctx context.Context, run wire.RunID, node string, call uint64) (owner uint64, err error)
+	// as any asks. Calls are told apart by their sequence. A late one may come when
+	// the run has ended and its state is gone: then the owner is 0, and nothing stays.
+	Claim(ctx context.Context, run wire.RunID, node string, call uint64, late bool) (owner uint64, err error)
 	// Done stores when and where a node ran.
 	Done(ctx context.Context, run wire.RunID, t wire.NodeTiming) error
 	// Timings returns all that Done stored.
@@ -99,6 +99,8 @@ type Engine struct {
 	dispatch Dispatcher
 	plans    Plans
 	pasts    Pasts
+
+	fanIn, few int // see meeting
 }
 
 // An Outcome is what became of one call of a DAG or node.
@@ -108,6 +110,7 @@ type Outcome struct {
 	Nodes []wire.NodeTiming // of the whole run, in order of starts
 	Past  string            // of the run that has ended: what it has seen
 	Again string            // why the run begins again; empty if it doesn't
+	Kept  bool              // the run that has ended has state, which goes with its end
 }
 
 // A NodeError is the failure of a node's function. The other errors of
@@ -125,7 +128,7 @@ func (e *NodeError) Unwrap() error { return e.Err }
 
 // NewEngine returns an engine on the storage of runs.
 func NewEngine(runs Runs, dispatch Dispatcher, plans Plans, pasts Pasts) *Engine {
-	return &Engine{runs: runs, dispatch: dispatch, plans: plans, pasts: pasts}
+	return &Engine{runs: runs, dispatch: dispatch, plans: plans, pasts: pasts, fanIn: fanIn, few: fewInputs}
 }
 
 // Run carries a run on, from a call of a DAG or of one of its nodes, as far as
@@ -141,7 +144,10 @@ func (e *Engine) Run(ctx context.Context, call wire.Call, host Host) (Outcome, e
 	if call.Level == "" {
 		call.Level = plan.graph.Level
 	}
-	r := &run{Engine: e, plan: plan, call: &call, host: host, id: call.RunState(), origin: call.Seq}
+	if call.Node == "" {
+		call.Began = call.Stored
+	}
+	r := &run{Engine: e, plan: plan, call: &call, host: host, id: call.RunState(), origin: call.Seq, taken: time.Now()}
 	out, err := r.carryOn(ctx)
 	if again, ok := errors.AsType[restart](err); ok {
 		return r.again(ctx, again)
@@ -167,7 +173,26 @@ func (r *run) carryOn(ctx context.Context) (Outcome, error) {
 	if err := r.settle(ctx); err != nil {
 		return Outcome{}, err
 	}
+	if r.call.Node == "" && r.call.Depth == 0 && r.late() {
+		owner, err := r.runs.Claim(ctx, r.id, startNode, r.call.Seq, true)
+		if err != nil || owner != r.call.Seq {
+			return Outcome{}, err
+		}
+	}
 	return r.handOn(ctx, todo, r.host.Past())
+}
+
+// lateAfter is well within the window of time in which a call that is dispatched twice
+// is stored once.
+const lateAfter = time.Minute
+
+// late says whether the run may have ended while this call waited or was worked on: the
+// call was handed out before, or may be the second one of its kind.
+func (r *run) late() bool {
+	if r.call.Attempt > 1 || r.call.Node != "" && r.call.Began.IsZero() {
+		return true
+	}
+	return r.call.Stored.Sub(r.call.Began)+time.Since(r.taken) > lateAfter
 }
 
 // run is one call's part of a run. It lives as long as Engine.Run.
@@ -178,6 +203,7 @@ type run struct {
 	host    Host
 	id      wire.RunID        // of the run's state
 	origin  uint64            // the sequence of the call that this one is, or repeats in a run that began again
+	taken   time.Time         // when this worker took the call
 	timings []wire.NodeTiming // of the nodes that this call ran
 }
 
@@ -217,7 +243,7 @@ func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
 func (r *run) begin(ctx context.Context) ([]command, error) {
 	if r.call.Node == "" {
 		if r.call.Depth > 0 { // one that is started again, long afterwards, has been
-			owner, err := r.runs.Claim(ctx, r.id, startNode, r.call.Seq)
+			owner, err := r.runs.Claim(ctx, r.id, startNode, r.call.Seq, true)
 			if err != nil || owner != r.call.Seq {
 				return nil, err
 			}
@@ -233,12 +259,12 @@ func (r *run) begin(ctx context.Context) ([]command, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, err := r.runs.Claim(ctx, r.id, r.call.Step(), r.call.Seq)
+	owner, err := r.runs.Claim(ctx, r.id, r.call.Step(), r.call.Seq, r.late())
 	if err != nil || owner != r.call.Seq {
 		return nil, err
 	}
 	if r.call.Epoch > 0 {
-		if r.origin, err = r.runs.Claim(ctx, r.call.Run, r.call.Step(), r.call.Seq); err != nil {
+		if r.origin, err = r.runs.Claim(ctx, r.call.Run, r.call.Step(), r.call.Seq, false); err != nil {
 			return nil, err
 		}
 	}
@@ -288,7 +314,7 @@ func (r *run) finish(ctx context.Context, value wire.Value) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if r.call.Node == "" {
-		return Outcome{Done: true, Value: value, Nodes: r.timings, Past: r.host.Past()}, nil
+		return Outcome{Done: true, Value: value, Nodes: r.timings, Past: r.host.Past(), Kept: r.keepsAtOnce() || r.call.Epoch > 0}, nil
 	}
 	return r.outcome(ctx, value, r.host.Past())
 }
@@ -309,7 +335,7 @@ func (r *run) outcome(ctx context.Context, value wire.Value, past string) (Outco
 		}
 		return strings.Compare(a.Node, b.Node)
 	})
-	return Outcome{Done: true, Value: value, Nodes: nodes, Past: past}, nil
+	return Outcome{Done: true, Value: value, Nodes: nodes, Past: past, Kept: true}, nil
 }
 
 // maxEffects is how many effects of one call are under way at once: enough to
@@ -324,7 +350,7 @@ func (r *run) settle(ctx context.Context) error {
 	for _, t := range r.timings {
 		g.Go(func() error { return r.runs.Done(ctx, r.id, t) })
 	}
-	if r.call.Node == "" && len(r.plan.signals) == 0 {
+	if r.call.Node == "" && !r.keepsAtOnce() {
 		g.Go(func() error { return r.keep(ctx, r.id, r.began()) })
 	}
 	return g.Wait()
@@ -378,60 +404,15 @@ func (r *run) publish(ctx context.Context, c command, past string) error {
 	return r.dispatch.Dispatch(ctx, wire.Call{
 		Run: r.call.Run, Name: r.plan.Name(), DAG: r.plan.ID(), Node: c.to.node.Name, Item: c.item, Items: c.items,
 		Args: c.value, Reply: r.call.Reply, Level: r.call.Level, Past: past, Epoch: r.call.Epoch, Depth: r.call.Depth,
-		Digest: r.call.Digest, Wait: c.to.node.Wait,
+		Digest: r.call.Digest, Wait: c.to.node.Wait, Began: r.call.Began,
 	})
-}
-
-// deliver stores an input and does what follows from those that are there.
-func (r *run) deliver(ctx context.Context, c command, past string) (Outcome, error) {
-	in := wire.Input{Value: c.value, Past: past, Skipped: c.skipped}
-	seq, err := r.runs.PutInput(ctx, r.id, c.join(), c.from, in)
-	if err != nil {
-		return Outcome{}, err
-	}
-	// Several calls may find that all inputs are there: the dispatch is one all the
-	// same, and one of them has the end of the run to itself.
-	todo, past, err := r.gather(ctx, c, seq)
-	if err != nil || len(todo) == 0 {
-		return Outcome{}, err
-	}
-	return r.handOn(ctx, todo, past)
-}
-
-// gather says what follows from the inputs of a node that are there, and what the
-// run has seen by then.
-func (r *run) gather(ctx context.Context, c command, fence uint64) (todo []command, past string, err error) {
-	inputs, err := r.runs.Inputs(ctx, r.id, c.join(), fence)
-	if err == nil && c.to.node.Signal != "" && r.call.Epoch > 0 {
-		err = r.addSignal(ctx, c.to, fence, inputs)
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	if c.items > 0 {
-		todo, err = r.plan.gatheredItems(c.to, c.items, inputs)
-	} else {
-		todo, err = r.plan.gathered(c.to, inputs)
-	}
-	if err != nil || len(todo) == 0 {
-		return nil, "", err
-	}
-	pasts, feeds := make([]string, 0, len(inputs)), c.to.feeds
-	if c.items > 0 {
-		feeds = slices.Sorted(maps.Keys(inputs))
-	}
-	for _, from := range feeds {
-		pasts = append(pasts, inputs[from].Past)
-	}
-	past, err = r.pasts.Join(pasts)
-	return todo, past, err
 }
 
 // end ends a run at a node where several ways met. Sinks of two pools may have one
 // sequence by chance, since each pool counts for itself. Then both end the run,
 // with the same value.
 func (r *run) end(ctx context.Context, c command, past string) (Outcome, error) {
-	owner, err := r.runs.Claim(ctx, r.id, resultNode, r.call.Seq)
+	owner, err := r.runs.Claim(ctx, r.id, resultNode, r.call.Seq, true) // somebody else may have ended it just now
 	if err != nil || owner != r.call.Seq {
 		return Outcome{}, err
 	}

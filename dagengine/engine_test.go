@@ -47,7 +47,7 @@ func (r *recorder) Inputs(_ context.Context, _ wire.RunID, node string, fence ui
 	return r.inputs, r.note("inputs %s fence %d", node, fence)
 }
 
-func (r *recorder) Claim(_ context.Context, _ wire.RunID, node string, call uint64) (uint64, error) {
+func (r *recorder) Claim(_ context.Context, _ wire.RunID, node string, call uint64, _ bool) (uint64, error) {
 	if r.taken {
 		return call + 1, r.note("claim %s by %d", node, call)
 	}

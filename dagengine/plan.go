@@ -18,6 +18,8 @@ const (
 	resultNode = "$result" // its argument is the run's result
 	// signalNode stands where an input is from outside the run.
 	signalNode = "$signal"
+	// gatherNode begins the names under which calls claim to gather many results.
+	gatherNode = "$gather."
 )
 
 // A Plan is a sound graph made ready to run. It never changes, and may be used

@@ -110,7 +110,7 @@ func (e *Engine) heed(ctx context.Context, id wire.RunID, plan *Plan, v *vertex,
 	}
 	call.Reply, call.Level, call.Depth, call.Digest = by.Reply, by.Level, by.Depth, by.Digest
 	r := &run{Engine: e, plan: plan, call: &call, id: call.RunState()}
-	todo, past, err := r.gather(ctx, command{to: v}, fence)
+	todo, past, err := r.signalled(ctx, command{to: v}, fence)
 	if again, ok := errors.AsType[restart](err); ok {
 		_, err = r.again(ctx, again)
 		return err
@@ -120,6 +120,18 @@ func (e *Engine) heed(ctx context.Context, id wire.RunID, plan *Plan, v *vertex,
 		_, err = r.handOn(ctx, todo, past)
 	}
 	return err
+}
+
+// signalled says what follows from a node's signal, which is there.
+func (r *run) signalled(ctx context.Context, c command, fence uint64) ([]command, string, error) {
+	m := r.meeting(c)
+	if !m.few {
+		level, members := m.top()
+		if there, _, err := r.marked(ctx, &m, level, 0, fence); err != nil || there < members {
+			return nil, "", err // whoever brings the last will find the signal
+		}
+	}
+	return r.gather(ctx, &m, c, fence)
 }
 
 // addSignal adds to a node's inputs, in a run that has begun again, the signal that
@@ -132,10 +144,13 @@ func (r *run) addSignal(ctx context.Context, v *vertex, fence uint64, inputs map
 	return err
 }
 
-// keepAtOnce stores what a run that awaits signals began with, before anything
-// else: the signals may come at any time.
+// keepsAtOnce says whether the run's beginning is stored before anything else: signals
+// may come at any time, and a run inside of another claims its beginning.
+func (r *run) keepsAtOnce() bool { return len(r.plan.signals) > 0 || r.call.Depth > 0 }
+
+// keepAtOnce stores what such a run began with.
 func (r *run) keepAtOnce(ctx context.Context) error {
-	if r.call.Node != "" || len(r.plan.signals) == 0 {
+	if r.call.Node != "" || !r.keepsAtOnce() {
 		return nil
 	}
 	if r.call.Epoch > 0 {

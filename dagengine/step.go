@@ -9,9 +9,9 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// MaxItems is how many items a node with Each may be given: what their results
-// wait in is read in one request, which matches 1024 subjects at most.
-const MaxItems = 1000
+// MaxItems is how many items a node with Each may be given. Each is a call of its own,
+// and one call publishes them all.
+const MaxItems = 10_000
 
 // action is what a command asks for.
 type action int

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -140,15 +142,41 @@ func (w *world) Inputs(_ context.Context, run wire.RunID, node string, fence uin
 	return seen, err
 }
 
-func (w *world) Claim(_ context.Context, run wire.RunID, node string, call uint64) (owner uint64, err error) {
+func (w *world) Claim(_ context.Context, run wire.RunID, node string, call uint64, late bool) (owner uint64, err error) {
 	key := string(run) + "/" + node
 	err = w.effect("claim "+key, func() {
 		if _, taken := w.claims[key]; !taken {
 			w.claims[key] = call
 		}
 		owner = w.claims[key]
+		if late && owner == call && w.overLocked(run, node) {
+			w.forgetLocked(run)
+			owner = 0
+		}
 	})
 	return owner, err
+}
+
+// overLocked says whether a run has ended: by its result, and by what it began with,
+// which goes with its end.
+func (w *world) overLocked(run wire.RunID, node string) bool {
+	if len(w.results[run]) > 0 || node == startNode {
+		return len(w.results[run]) > 0
+	}
+	of := func(in input) bool { return in.from == pinned }
+	return !slices.ContainsFunc(w.inputs[string(run)+"/"+startNode], of)
+}
+
+// forgetLocked removes the state of a run.
+func (w *world) forgetLocked(run wire.RunID) {
+	of := string(run) + "/"
+	mine := func(key string) bool {
+		node, is := strings.CutPrefix(key, of)
+		return is && !strings.Contains(node, "=dag") // of a run inside of it
+	}
+	maps.DeleteFunc(w.inputs, func(key string, _ []input) bool { return mine(key) })
+	maps.DeleteFunc(w.claims, func(key string, _ uint64) bool { return mine(key) })
+	delete(w.timings, run)
 }
 
 func (w *world) Done(_ context.Context, run wire.RunID, t wire.NodeTiming) error {
@@ -233,6 +261,7 @@ func (w *world) signal(run wire.RunID, name string) {
 func (w *world) work(t *testing.T, each int) {
 	t.Helper()
 	engine := NewEngine(w, w, w, w)
+	engine.fanIn, engine.few = 2+int(w.seed%3), int(w.seed%3) // as if three were many
 	var group sync.WaitGroup
 	for _, pool := range w.pools {
 		for i := range each {
@@ -272,6 +301,7 @@ func (w *world) takeOne(ctx context.Context, engine *Engine, pool, name string) 
 		defer w.changed.Broadcast()
 		w.busy--
 		switch {
+		case len(w.results[call.Run]) > 0: // it has ended: the node was skipped, or this was the last of several tries
 		case errors.Is(err, errFault), errors.Is(err, ErrNotBegun):
 			w.waiting[pool] = append(w.waiting[pool], call)
 		case err != nil && wire.KindOf(err) != wire.KindConflict:
@@ -294,7 +324,7 @@ func (w *world) takeOne(ctx context.Context, engine *Engine, pool, name string) 
 	w.busy--
 	key := fmt.Sprint("end ", call.Run, call.Node, call.Seq)
 	switch {
-	case err != nil && !errors.Is(err, errFault):
+	case err != nil && !errors.Is(err, errFault) && wire.KindOf(err) != wire.KindUnavailable:
 		w.failed = append(w.failed, fmt.Errorf("run %s node %q: %w", call.Run, call.Node, err))
 		return true
 	case err != nil || w.happensLocked("crashed before storing", key, 1):
@@ -305,7 +335,17 @@ func (w *world) takeOne(ctx context.Context, engine *Engine, pool, name string) 
 		if w.results[call.Run] == nil {
 			w.results[call.Run] = map[uint64]Outcome{}
 		}
+		if first, ended := w.results[call.Run][call.Seq]; ended {
+			out.Nodes = first.Nodes // the state with the others' timings may be gone by now
+		}
 		w.results[call.Run][call.Seq] = out
+		if out.Kept && !w.happensLocked("crashed before forgetting", key, 1) {
+			w.forgetLocked(call.Run)
+		} else if out.Kept {
+			call.Attempt++
+			w.enqueueLocked(call)
+			return true
+		}
 	}
 	if w.happensLocked("crashed before acknowledging", key, 1) {
 		call.Attempt++

@@ -63,7 +63,7 @@ func (j *job) settle(out Outcome, err error) {
 		j.end() // the run goes on elsewhere
 	case err == nil:
 		j.past = out.Past
-		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes, Past: j.token(out.Past)})
+		j.finish(&wire.Result{Status: wire.StatusOK, Value: out.Value, Nodes: out.Nodes, Past: j.token(out.Past), Kept: out.Kept})
 	case context.Cause(j.ctx) == error(errCancelled): //nolint:errorlint // this very cause, no other cancellation
 		j.finish(&wire.Result{Status: wire.StatusCancelled, Err: errorOf(err, j.call.Name)})
 	default:
@@ -77,7 +77,7 @@ func (j *job) execute() (Outcome, error) {
 	if admitted, err := j.admit(); err != nil || !admitted {
 		return Outcome{}, err
 	}
-	if err := context.Cause(j.ctx); err != nil {
+	if err := j.alive(); err != nil {
 		return Outcome{}, err
 	}
 	j.limits = j.limitsOf(j.call.Name)
@@ -126,6 +126,19 @@ func (j *job) admit() (bool, error) {
 		return false, errUnderWay
 	}
 	return verdict == wire.RunIt, nil
+}
+
+// alive is errCancelled if somebody has cancelled the run.
+func (j *job) alive() error {
+	if err := context.Cause(j.ctx); err != nil || time.Since(j.call.Stored) < rememberCancelled {
+		return err
+	}
+	cancelled, err := j.w.values.WasCancelled(j.ctx, j.call.Run)
+	if cancelled {
+		j.cancel(errCancelled)
+		return errCancelled
+	}
+	return err
 }
 
 // crashes is how often a call may be handed out beyond its attempts: a worker

@@ -62,6 +62,7 @@ func (j *job) finish(r *wire.Result) {
 	r.Run, r.Name, r.Worker, r.Digest = j.call.Run, j.call.Name, j.w.cfg.ID, j.call.Digest
 	r.Started, r.Took, r.Attempts, r.Restarts = j.began, j.took, j.call.Attempt, j.call.Epoch
 	if !j.w.Hosts(r.Name) {
+		r.Kept, r.Node = r.Kept || r.Status != wire.StatusOK, j.call.Node
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
 	}
 	consistency.Release(j.past, string(j.call.Run), &j.w.pins, j.w.peers)

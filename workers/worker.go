@@ -101,6 +101,8 @@ type Values interface {
 	Past(ctx context.Context, text string) (string, error)
 	// Ended says whether the run is known to have ended.
 	Ended(ctx context.Context, run wire.RunID) bool
+	// WasCancelled says whether somebody has cancelled the run, if that isn't too long ago.
+	WasCancelled(ctx context.Context, run wire.RunID) (bool, error)
 	// Cancel ends a run.
 	Cancel(ctx context.Context, run wire.RunID) error
 }
@@ -143,6 +145,7 @@ type Outcome struct {
 	Nodes []wire.NodeTiming
 	Past  string // what the run that has ended had seen
 	Again string // why the run begins again; empty if it doesn't
+	Kept  bool   // the run that has ended has state, which goes with its end
 }
 
 // A Worker runs the calls of one pool. Create it with New, Host functions,
@@ -473,8 +476,8 @@ func (w *Worker) Busy() int {
 	return len(w.jobs)
 }
 
-// A cancellation is remembered for as long as a queued call of its run may
-// come up; the mark in the run's state lasts as long.
+// A cancellation is remembered for so long. Of the run of a call that comes up later, the
+// mark is looked for that lasts for a week.
 const rememberCancelled = time.Hour
 
 // beat gives signs of life for the calls that run for long.

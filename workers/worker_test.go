@@ -142,6 +142,8 @@ func (v values) Unpack(_ context.Context, val wire.Value) (wire.Value, error) { 
 
 func (v values) Ended(_ context.Context, run wire.RunID) bool { _, ok := v[run]; return ok }
 
+func (v values) WasCancelled(context.Context, wire.RunID) (bool, error) { return false, nil }
+
 func (v values) Cancel(context.Context, wire.RunID) error { return nil }
 
 func (v values) Past(_ context.Context, text string) (string, error) { return text, nil }

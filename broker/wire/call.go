@@ -30,6 +30,9 @@ type Call struct {
 	Past  string // what the run has seen so far, or its caller before: see consistency.Past
 	Epoch int    // how often the run has begun again
 	Depth int    // in how many other runs the run is: a DAG in a DAG, or a call by a function; below MaxDepth
+	// Began, of a node's call, is when the run's first call was stored, to the
+	// millisecond. Zero: that isn't known.
+	Began time.Time
 
 	// Fresh says that no other call has, or will have, the run's id: no earlier call
 	// of the run is looked for. An id that a caller chose is not fresh.
@@ -139,6 +142,12 @@ type Result struct {
 	Digest string
 	// By, of a run that failed, names the call that ended it: <stream>-<sequence>.
 	By string
+
+	// Kept says that the run has state, which goes with its end. It isn't encoded.
+	Kept bool
+	// Node, of a failure, is the node whose call failed; empty if it was the run's
+	// first call. It isn't encoded.
+	Node string
 }
 
 // Fingerprint tells calls apart by the function or DAG that they name and by their

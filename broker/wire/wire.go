@@ -39,6 +39,7 @@ const (
 	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
 	HeaderDepth    = "Cb-Depth"    // in how many other runs the run is; absent if in none
 	HeaderItem     = "Cb-Item"     // of one of many calls of a node: <which>/<how many>, counted from 0
+	HeaderBegan    = "Cb-Began"    // of a node's call: when its run began, in milliseconds since 1970
 	HeaderSkipped  = "Cb-Skipped"  // of an input: nothing comes of it
 	HeaderFresh    = "Cb-Fresh"    // of a call: nobody else has, or will have, its Nats-Msg-Id
 	HeaderDigest   = "Cb-Digest"   // of a node's call: the fingerprint of the call that began its run
