@@ -67,6 +67,9 @@ func (c config) wrong(wanted config) []difference {
 	if have, want := c.time("duplicate_window"), wanted.time("duplicate_window"); have < want {
 		differ = append(differ, difference{"duplicate_window", show("duplicate_window", meaning(c["duplicate_window"])), want.String()})
 	}
+	if meaning(wanted["name"]) == StreamRuns { // a run may wait for ever, and its state with it
+		differ = append(differ, compare(c, wanted, []string{"max_age"})...)
+	}
 	return differ
 }
 

@@ -99,6 +99,7 @@ func TestWhatPromisesRestOnIsPutRight(t *testing.T) {
 		"republish of messages":     {StreamMessages, func(c *jetstream.StreamConfig) { c.RePublish = nil }, "field=republish found=unset"},
 		"republish of sizes":        {bucketStream(BucketPlatform), func(c *jetstream.StreamConfig) { c.RePublish = nil }, "field=republish"},
 		"allow_direct":              {"KV_state", func(c *jetstream.StreamConfig) { c.AllowDirect = false }, "field=allow_direct found=unset"},
+		"max_age of runs":           {StreamRuns, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, "field=max_age found=1h0m0s"},
 		"allow_rollup_hdrs":         {StreamRuns, func(c *jetstream.StreamConfig) { c.AllowRollup = false }, "field=allow_rollup_hdrs found=unset"},
 		"max_msgs_per_subject":      {"KV_state", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, "field=max_msgs_per_subject found=5"},
 		"of calls":                  {calls, func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 }, "field=max_msgs_per_subject found=5"},

@@ -241,7 +241,7 @@ func (b *Broker) adopted(ctx context.Context) (Topology, error) {
 	err := b.eachStream(ctx, func(name string, have config) error {
 		switch {
 		case name == StreamRuns:
-			t.Replicas, t.Runs = int(have.number("num_replicas")), have.time("max_age")
+			t.Replicas = int(have.number("num_replicas"))
 		case name == StreamDead:
 			t.Dead = have.time("max_age")
 		case name == StreamBlobs:

@@ -31,7 +31,7 @@ func Sizes() []Size {
 		{"duplicates", "for how long the same Nats-Msg-Id is stored once", "time", func(t *Topology) any { return &t.Duplicates }},
 		{"results-ttl", "how long results are kept", "time", func(t *Topology) any { return &t.Results }},
 		{"results-size", "room for results; the oldest go first", "bytes", func(t *Topology) any { return &t.ResultsBytes }},
-		{"runs-ttl", "how long inputs of joins and timings are kept", "time", func(t *Topology) any { return &t.Runs }},
+		{"runs-ttl", "what runs leave behind is removed when it is so old", "time", func(t *Topology) any { return &t.Runs }},
 		{"dead-ttl", "how long dead letters are kept", "time", func(t *Topology) any { return &t.Dead }},
 		{"blobs-ttl", "how long large arguments and results are kept", "time", func(t *Topology) any { return &t.Blobs }},
 		{"messages-ttl", "how long a message waits for its function", "time", func(t *Topology) any { return &t.Messages }},
