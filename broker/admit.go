@@ -54,7 +54,7 @@ func (b *Broker) Admit(ctx context.Context, c *wire.Call) (wire.Verdict, error) 
 		v, err := b.admitNamed(ctx, c)
 		return v, apiError("admit", c.Name, err)
 	}
-	if !c.Again() && (c.Depth == 0 || c.Node != "") {
+	if !c.Again() && (c.Node != "" || !wire.IsContained(c.Run)) {
 		return wire.RunIt, nil
 	}
 	msg, r, err := b.end(ctx, c.Run)

@@ -173,7 +173,7 @@ func (r *run) carryOn(ctx context.Context) (Outcome, error) {
 	if err := r.settle(ctx); err != nil {
 		return Outcome{}, err
 	}
-	if r.call.Node == "" && r.call.Depth == 0 && r.late() {
+	if r.call.Node == "" && !wire.IsContained(r.call.Run) && r.late() {
 		owner, err := r.runs.Claim(ctx, r.id, startNode, r.call.Seq, true)
 		if err != nil || owner != r.call.Seq {
 			return Outcome{}, err
@@ -242,7 +242,7 @@ func (e *Engine) plan(ctx context.Context, call *wire.Call) (*Plan, error) {
 // begin says what the call is there for. It is nothing if another call has the node.
 func (r *run) begin(ctx context.Context) ([]command, error) {
 	if r.call.Node == "" {
-		if r.call.Depth > 0 { // one that is started again, long afterwards, has been
+		if wire.IsContained(r.call.Run) { // one that is started again, long afterwards, has been
 			owner, err := r.runs.Claim(ctx, r.id, startNode, r.call.Seq, true)
 			if err != nil || owner != r.call.Seq {
 				return nil, err

@@ -146,7 +146,7 @@ func (r *run) addSignal(ctx context.Context, v *vertex, fence uint64, inputs map
 
 // keepsAtOnce says whether the run's beginning is stored before anything else: signals
 // may come at any time, and a run inside of another claims its beginning.
-func (r *run) keepsAtOnce() bool { return len(r.plan.signals) > 0 || r.call.Depth > 0 }
+func (r *run) keepsAtOnce() bool { return len(r.plan.signals) > 0 || wire.IsContained(r.call.Run) }
 
 // keepAtOnce stores what such a run began with.
 func (r *run) keepAtOnce(ctx context.Context) error {

@@ -302,7 +302,7 @@ func (w *world) takeOne(ctx context.Context, engine *Engine, pool, name string) 
 		w.busy--
 		switch {
 		case len(w.results[call.Run]) > 0: // it has ended: the node was skipped, or this was the last of several tries
-		case errors.Is(err, errFault), errors.Is(err, ErrNotBegun):
+		case errors.Is(err, errFault), errors.Is(err, ErrNotBegun), wire.KindOf(err) == wire.KindUnavailable:
 			w.waiting[pool] = append(w.waiting[pool], call)
 		case err != nil && wire.KindOf(err) != wire.KindConflict:
 			w.failed = append(w.failed, err)

@@ -235,6 +235,9 @@ func Contained(run RunID, epoch int, step string) RunID {
 	return fitting(id, containedSuffix)
 }
 
+// IsContained says whether an id is of a run inside of another: see Contained.
+func IsContained(run RunID) bool { return strings.HasSuffix(string(run), containedSuffix) }
+
 // Replayed returns the id of the run that a dead letter becomes, by its sequence.
 func Replayed(run RunID, letter uint64) RunID {
 	return fitting(string(run)+"-"+strconv.FormatUint(letter, 10), replaySuffix)
