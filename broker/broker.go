@@ -312,6 +312,8 @@ const (
 
 func apiKind(e *jetstream.APIError) wire.Kind {
 	switch {
+	case recovers(e):
+		return wire.KindUnavailable
 	case e.ErrorCode == codeNoResources, e.ErrorCode == codeNoStorage, e.ErrorCode == codeStoreFailed:
 		return wire.KindBusy
 	case e.ErrorCode == codeTooLarge:

@@ -50,10 +50,14 @@ func (c *Catalogue) Ready() <-chan struct{} { return c.ready }
 
 // Run follows the registry until ctx ends.
 func (c *Catalogue) Run(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
-	sub, err := c.b.nc.Subscribe(subjectRegistry+"*", func(*nats.Msg) {
+	changed, swept := make(chan struct{}, 1), make(chan struct{}, 1)
+	sub, err := c.b.nc.Subscribe(subjectRegistry+"*", func(msg *nats.Msg) {
+		news := changed
+		if msg.Subject == subjectSwept {
+			news = swept
+		}
 		select {
-		case changed <- struct{}{}:
+		case news <- struct{}{}:
 		default: // a look is due already
 		}
 	})
@@ -64,7 +68,7 @@ func (c *Catalogue) Run(ctx context.Context) error {
 	tick := time.NewTicker(catalogueAge)
 	defer tick.Stop()
 	var waiting []chan<- struct{}
-	for anew := true; ; {
+	for anew, again := true, false; ; {
 		back := c.b.epoch()
 		if err := c.update(ctx, anew); err == nil {
 			anew = false
@@ -80,6 +84,10 @@ func (c *Catalogue) Run(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-tick.C:
+			anew = anew || again
+			again = false
+		case <-swept:
+			anew, again = true, true // once more: the request was heard before it was carried out
 		case <-back:
 			anew = true // the server may have come back with another registry
 		case w := <-c.ask:

@@ -17,7 +17,10 @@ import (
 
 // ensureStream creates a stream unless it exists, and puts one right that does.
 func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
-	_, err := b.js.CreateStream(ctx, want)
+	err := patiently(ctx, func() error {
+		_, err := b.js.CreateStream(ctx, want)
+		return err
+	})
 	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return createError(want.Name, err)
 	}

@@ -8,4 +8,6 @@ import "os"
 // off:
 //
 //	repeat  a call that may be a repeat isn't compared with the results
+//	recovering  what a cluster refuses while it recovers isn't asked again
+//	revive      a pool whose consumer is missed isn't looked after
 func faulty(protocol string) bool { return os.Getenv("CLOUDBURST_FAULTS") == protocol }

@@ -38,13 +38,18 @@ func (b *Broker) restorePlatform(ctx context.Context) error {
 			continue
 		}
 		if !b.absent.mayMake(cfg.Name, time.Now()) {
-			continue // the next round
+			failed = append(failed, leftAlone(cfg.Name))
+			continue
 		}
+		cfg.FirstSeq = beyond()
 		if err := b.ensureStream(ctx, cfg); err != nil {
 			failed = append(failed, err)
 			continue
 		}
 		b.restored(cfg.Name, "it was deleted, with all that it held")
+		if cfg.Name == bucketStream(BucketPlatform) {
+			failed = append(failed, b.settle(ctx)) // the sizes are written again
+		}
 	}
 	return errors.Join(failed...)
 }
@@ -106,7 +111,7 @@ func (b *Broker) RestorePool(ctx context.Context, pool string) error {
 	}
 	stream := CallsStream(pool)
 	if have == nil && !b.absent.mayMake(stream, time.Now()) {
-		return &wire.Error{Op: "restore", Name: stream, Kind: wire.KindUnavailable, Msg: "it was deleted a moment ago, or is being restored from a backup: wait"}
+		return leftAlone(stream)
 	}
 	if have != nil {
 		b.absent.there(stream)
@@ -123,6 +128,10 @@ func (b *Broker) RestorePool(ctx context.Context, pool string) error {
 	}
 	slices.Sort(subjects)
 	return b.EnsurePool(ctx, pool, subjects)
+}
+
+func leftAlone(stream string) error {
+	return &wire.Error{Op: "restore", Name: stream, Kind: wire.KindUnavailable, Msg: "it was deleted a moment ago, or is being restored from a backup: wait"}
 }
 
 // absentFor is how long a stream that is missed is left alone: somebody who restores
@@ -226,16 +235,103 @@ func (b *Broker) firstCall(ctx context.Context, pool string) uint64 {
 	if err == nil && !known && !slices.ContainsFunc(workers, func(w WorkerInfo) bool { return w.Pool == pool }) {
 		return 0 // there was none, or nobody knows it: 1
 	}
-	return uint64(time.Now().UnixMicro()) //nolint:gosec // after 1970
+	return beyond()
+}
+
+// beyond is a first sequence that no stream before has come to.
+func beyond() uint64 { return uint64(time.Now().UnixMicro()) } //nolint:gosec // after 1970
+
+// Where the server tells of what becomes of streams; where it is asked to purge one,
+// which others hear too; and where a node tells of a purge by hand.
+const (
+	subjectAdvisory = "$JS.EVENT.ADVISORY."
+	subjectPurge    = "$JS.API.STREAM.PURGE."
+	subjectPurged   = subjectEvent + "purged."
+	subjectSwept    = subjectRegistry + "swept" // of the registries
+)
+
+// FollowPurges tells of the buckets that somebody purges other than the platform does,
+// on cb.event.purged.<stream>, until ctx ends: the server tells nobody. It hears the
+// requests for that, so it tells twice, the second time once it must have been done.
+// It tells likewise of registries that were purged, deleted or restored: their entries
+// are gone without a word of each.
+func (b *Broker) FollowPurges(ctx context.Context) error {
+	purged := make(chan string, 64)
+	sub, err := b.nc.Subscribe(subjectPurge+"*", func(msg *nats.Msg) {
+		stream := strings.TrimPrefix(msg.Subject, subjectPurge)
+		if !strings.HasPrefix(stream, bucketStream("")) || ownPurge(stream, msg.Data) {
+			return
+		}
+		select {
+		case purged <- stream:
+		default: // so many are told of together
+		}
+	})
+	if err != nil {
+		return apiError("listen for purges", "", err)
+	}
+	defer b.unsubscribe(sub)
+	advisories, err := b.nc.Subscribe(subjectAdvisory+"STREAM.*.*", func(msg *nats.Msg) {
+		if stream := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]; isRegistry(stream) {
+			b.event(subjectSwept, nil)
+		}
+	})
+	if err != nil {
+		return apiError("listen for purges", "", err)
+	}
+	defer b.unsubscribe(advisories)
+	tell := func(stream string) {
+		if isRegistry(stream) {
+			b.event(subjectSwept, nil)
+			return
+		}
+		b.event(subjectPurged+stream, nil)
+	}
+	var again <-chan time.Time
+	pending := make(map[string]bool)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case stream := <-purged:
+			tell(stream)
+			pending[stream] = true
+			again = time.After(purgeTakes)
+		case <-again:
+			again = nil
+			for stream := range pending {
+				tell(stream)
+			}
+			clear(pending)
+		}
+	}
+}
+
+func isRegistry(stream string) bool {
+	return stream == bucketStream(BucketFunctions) || stream == bucketStream(BucketDAGs)
+}
+
+// purgeTakes is how long a purge may take.
+const purgeTakes = time.Second
+
+// ownPurge says whether the platform purges a bucket so: a slot, a result, a worker.
+func ownPurge(stream string, body []byte) bool {
+	bucket := strings.TrimPrefix(stream, bucketStream(""))
+	if strings.HasPrefix(bucket, reservedPrefix) {
+		return !isRegistry(stream)
+	}
+	var what struct {
+		Filter string `json:"filter"`
+	}
+	return json.Unmarshal(body, &what) == nil && strings.Contains(what.Filter, ".=.")
 }
 
 // FollowDeletions tells fn of streams and consumers that are deleted, until ctx ends,
 // by the server's advisories. fn must not block. It may miss some.
 func (b *Broker) FollowDeletions(ctx context.Context, fn func(stream, consumer string)) error {
-	const advisory = "$JS.EVENT.ADVISORY."
 	for _, what := range []string{"STREAM.*.*", "CONSUMER.DELETED.*.*"} {
-		sub, err := b.nc.Subscribe(advisory+what, func(msg *nats.Msg) {
-			tokens := strings.Split(strings.TrimPrefix(msg.Subject, advisory), ".")
+		sub, err := b.nc.Subscribe(subjectAdvisory+what, func(msg *nats.Msg) {
+			tokens := strings.Split(strings.TrimPrefix(msg.Subject, subjectAdvisory), ".")
 			switch verb, stream := tokens[1], tokens[2]; {
 			case tokens[0] == "CONSUMER":
 				fn(stream, tokens[3])

@@ -108,9 +108,12 @@ func (b *Broker) addSubjects(ctx context.Context, pool string, subjects []string
 	if have == nil {
 		cfg := b.topology().calls(pool, orIdle(pool, slices.Compact(slices.Sorted(slices.Values(subjects)))))
 		cfg.FirstSeq = b.firstCall(ctx, pool)
-		within, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
-		defer cancel()
-		_, err := b.js.CreateStream(within, cfg)
+		err := patiently(ctx, func() error {
+			within, cancel := context.WithTimeout(ctx, b.overlapTime(len(subjects)))
+			defer cancel()
+			_, err := b.js.CreateStream(within, cfg)
+			return err
+		})
 		return err == nil, b.overlap(ctx, pool, subjects, createError(cfg.Name, err))
 	}
 	add := missing(listens, subjects)
@@ -128,7 +131,10 @@ func (b *Broker) listen(ctx context.Context, pool string, have config, subjects,
 		return err
 	}
 	have["subjects"] = raw
-	_, err = b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have, b.overlapTime(len(subjects)))
+	err = patiently(ctx, func() error {
+		_, err := b.configOf(ctx, "STREAM.UPDATE."+CallsStream(pool), have, b.overlapTime(len(subjects)))
+		return err
+	})
 	return b.overlap(ctx, pool, added, apiError("change subjects of pool", pool, err))
 }
 
@@ -187,7 +193,11 @@ func (b *Broker) ensureConsumer(ctx context.Context, pool string, made bool) err
 			return err
 		}
 	}
-	if _, err := b.js.CreateConsumer(ctx, CallsStream(pool), b.topology().workers()); err != nil {
+	err = patiently(ctx, func() error {
+		_, err := b.js.CreateConsumer(ctx, CallsStream(pool), b.topology().workers())
+		return err
+	})
+	if err != nil {
 		return apiError("create consumer of pool", pool, err)
 	}
 	switch {

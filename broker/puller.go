@@ -35,6 +35,7 @@ type Puller struct {
 	pool    string
 	handle  func(*Delivery)
 	resized chan struct{} // more was asked for than there are slots for now
+	gone    chan struct{} // the consumer seems not to be there: see revive
 
 	mu       sync.Mutex // guards what follows
 	inbox    string     // "_INBOX.<id>"; pulls reply to <inbox>.<generation>
@@ -54,7 +55,7 @@ type Puller struct {
 // NewPuller returns a puller for the pool that hands each call to handle, which
 // must not block and must see to it that Release is called once for each.
 func (b *Broker) NewPuller(pool string, slots int, handle func(*Delivery)) *Puller {
-	p := &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1)}
+	p := &Puller{b: b, pool: pool, slots: slots, handle: handle, resized: make(chan struct{}, 1), gone: make(chan struct{}, 1)}
 	p.doubt.begin()
 	return p
 }
@@ -71,6 +72,11 @@ func (p *Puller) Run(ctx context.Context) error {
 	}
 	defer p.b.onReconnect(p.lost)()
 	p.settleDoubt()
+	var reviving sync.WaitGroup
+	defer reviving.Wait()
+	within, stop := context.WithCancel(ctx)
+	defer stop()
+	reviving.Go(func() { p.revive(within) })
 	tick := time.NewTicker(pullHeartbeat / 2)
 	defer tick.Stop()
 	for {
@@ -305,6 +311,9 @@ func (p *Puller) receive(inbox string, msg *nats.Msg) {
 	if status == "" || strings.HasPrefix(msg.Reply, "$JS.ACK.") {
 		p.arrived(inbox, msg)
 		return
+	}
+	if isGoneStatus(status, msg) {
+		p.Missed()
 	}
 	gen := strings.TrimPrefix(msg.Subject, inbox+".")
 	left := 0

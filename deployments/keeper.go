@@ -26,6 +26,9 @@ type keeper struct {
 // keepEvery is how long a deletion stays unnoticed whose advisory was lost.
 const keepEvery = 5 * time.Second
 
+// keepAgain is the wait before what is left of a round is tried again.
+const keepAgain = time.Second
+
 // run keeps until ctx ends.
 func (k *keeper) run(ctx context.Context) error {
 	deleted := make(chan struct{}, 1)
@@ -42,10 +45,15 @@ func (k *keeper) run(ctx context.Context) error {
 			k.log.WithError(err).Warn("hears of deletions only every few seconds")
 		}
 	})
+	following.Go(func() {
+		if err := k.b.FollowPurges(ctx); err != nil && k.log != nil {
+			k.log.WithError(err).Warn("doesn't hear of purges: caches may show what was purged")
+		}
+	})
 	for {
 		next := keepEvery
 		if !k.round(ctx) {
-			next = time.Second
+			next = keepAgain
 		}
 		select {
 		case <-ctx.Done():

@@ -120,9 +120,10 @@ type parts struct {
 	library   *library // nil when the functions are the worker's own
 	puller    *broker.Puller
 	placer    *placer
+	asking    sync.WaitGroup // calls whose stream is being asked for
 	slots     atomic.Int64
 	marks     *broker.Watermarks
-	source    string        // the incarnation of the calls stream: see workers.Config
+	origin    *origin
 	news      chan struct{} // that it serves other functions
 }
 
@@ -153,7 +154,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	}
 	p := &parts{b: b, cfg: cfg, id: "w-" + uuid.NewString()[:13], began: time.Now(), news: make(chan struct{}, 1)}
 	p.catalogue = b.NewCatalogue()
-	p.marks, p.source = marks, source
+	p.marks, p.origin = marks, newOrigin(marks, cfg.Pool, source)
 	p.stores = newStores(b, marks, p.id, cfg)
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
@@ -186,6 +187,25 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 // take runs a call that has a slot.
 func (p *parts) take(d *broker.Delivery) {
 	d.Worker = p.id
+	if p.origin.sure(&d.Call) {
+		p.begin(d)
+		return
+	}
+	p.asking.Go(func() {
+		if err := p.origin.ask(context.Background(), &d.Call); err == nil {
+			p.begin(d)
+			return
+		}
+		// It can't be told which stream the call is of: it is handed out again.
+		if err := d.Nak(reviseWait); err != nil && p.cfg.Log != nil {
+			p.cfg.Log.WithError(err).Debug("could not hand a call back; it is handed out again by itself")
+		}
+		p.puller.Release()
+	})
+}
+
+// begin runs a call whose stream is known.
+func (p *parts) begin(d *broker.Delivery) {
 	d.Call.Stored = storedAt(d.Call.Stored, p.cfg.Now)
 	if p.cfg.Stored != nil {
 		d.Call.Stored = p.cfg.Stored(d.Call.Stored)
@@ -250,6 +270,7 @@ func (p *parts) run(ctx context.Context) error {
 	start(&lower, low, p.stores.Run)
 	start(&lower, low, p.catalogue.Run)
 	start(&lower, low, func(ctx context.Context) error { return p.b.Cancelled(ctx, p.worker.Cancel) })
+	start(&lower, low, p.follow)
 	start(&lower, low, func(ctx context.Context) error {
 		pins := p.worker.Pins()
 		return p.b.ServePins(ctx, p.id, pins.Find, pins.Release)
@@ -299,6 +320,7 @@ func (p *parts) run(ctx context.Context) error {
 	}
 	stopPulling()
 	upper.Wait()
+	p.asking.Wait()
 	stopMid()
 	middle.Wait()
 	stopLow()
@@ -348,9 +370,7 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 			if beat == 0 {
 				close(first)
 			}
-			if err := p.sameStream(ctx); err != nil {
-				return err
-			}
+			p.origin.look(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -360,16 +380,6 @@ func (p *parts) announce(ctx context.Context, first chan<- struct{}) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// sameStream is an error once the pool's stream of calls was made anew: its calls
-// are numbered from the beginning, and what they count would pass for old.
-func (p *parts) sameStream(ctx context.Context) error {
-	_, source, err := p.marks.Pool(ctx, p.cfg.Pool)
-	if err != nil || source == p.source { // one that can't be asked is no other
-		return nil //nolint:nilerr // said above
-	}
-	return &wire.Error{Op: "serve", Kind: wire.KindConflict, Name: p.cfg.Pool, Msg: "the pool's stream of calls was deleted and made anew: start the worker again"}
 }
 
 // numbers brings info up to date and returns the numbers of each function.
@@ -394,4 +404,47 @@ func (p *parts) numbers(info *broker.WorkerInfo) map[string]broker.FunctionStats
 	info.CacheBytes, info.CacheKeys = p.stores.cached()
 	info.Placement = p.placer.numbers()
 	return numbers
+}
+
+// follow hears what is deleted of the worker's pool, and of the registry, until ctx
+// ends. A registry that was made anew is told of the worker's functions again.
+func (p *parts) follow(ctx context.Context) error {
+	calls, registry := broker.CallsStream(p.cfg.Pool), make(chan struct{}, 1)
+	var registering sync.WaitGroup
+	defer registering.Wait()
+	registering.Go(func() { p.register(ctx, registry) })
+	return p.b.FollowDeletions(ctx, func(stream, _ string) {
+		switch stream {
+		case calls:
+			p.origin.deleted()
+			p.puller.Missed()
+		case "KV_" + broker.BucketFunctions:
+			select {
+			case registry <- struct{}{}:
+			default: // it is about to be done
+			}
+		}
+	})
+}
+
+// register registers the worker's functions whenever it is told, until ctx ends.
+func (p *parts) register(ctx context.Context, told <-chan struct{}) {
+	specs := make([]wire.Function, len(p.cfg.Functions))
+	for i, f := range p.cfg.Functions {
+		specs[i] = f.Spec
+		specs[i].Pool = p.cfg.Pool
+	}
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-told:
+		case <-again:
+		}
+		again = nil
+		if err := p.b.RegisterFunctions(ctx, specs); err != nil && ctx.Err() == nil {
+			again = time.After(time.Second) // the bucket may not be there yet
+		}
+	}
 }

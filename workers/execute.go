@@ -1,6 +1,7 @@
 package workers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -318,7 +319,7 @@ func (j *job) open(step Step, level string) (err error) {
 	}
 	j.session, err = consistency.NewSession(consistency.Config{
 		Identity: consistency.Identity{
-			Writer: j.w.cfg.ID, Log: j.w.cfg.Pool, Source: j.w.cfg.Source, Seq: seq, Node: step.Node,
+			Writer: j.w.cfg.ID, Log: j.w.cfg.Pool, Source: cmp.Or(j.call.Source, j.w.cfg.Source), Seq: seq, Node: step.Node,
 			Attempt: j.call.Epoch*epochAttempts + j.call.Attempt,
 		},
 		Stores: j.w.stores, Level: promised, Stored: j.call.Stored, Now: j.w.cfg.Now,

@@ -24,8 +24,8 @@ type Config struct {
 	ID string
 	// Pool names the pool whose calls it runs.
 	Pool string
-	// Source names the incarnation of the pool's calls stream: counters are
-	// exact per source and sequence.
+	// Source names the incarnation of the pool's calls stream that the worker began
+	// with; a call may name another. Counters are exact per source and sequence.
 	Source string
 	// Slots is how many calls it runs at once. Default 64.
 	Slots int

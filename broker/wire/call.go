@@ -50,6 +50,7 @@ type Call struct {
 
 	// Of a delivery: where the call is stored and how often it was handed out.
 	Stream  string
+	Source  string // the incarnation of the stream; empty: the one that its worker began with
 	Seq     uint64
 	Attempt int // 1 is the first that the server knows of
 	Stored  time.Time
