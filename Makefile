@@ -15,7 +15,7 @@ FUZZTIME      ?= 60s
 TIMES         ?= 10
 ARGS          ?=
 
-.PHONY: help build tools test test-busy demo bench report fuzz lint fmt tidy check nats
+.PHONY: help build python tools test test-busy demo bench report fuzz lint fmt tidy check nats
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,14 @@ build: ## Build bin/cloudburst
 demo: build ## Run Retwis, a Twitter clone, on an embedded server and verify every post (ARGS="--graph FILE --keep")
 	./bin/cloudburst demo $(ARGS)
 
+python: # The tests run functions in Python.
+	@command -v python3 >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && apt-get install -y --no-install-recommends python3; \
+	} || { echo "the tests need python3: install it, for instance with apt-get install python3"; exit 1; }
+
 # Downloads and compilations end here: no test with a time limit includes one of them.
 # The first time, on an empty cache, this takes some minutes; go names what it fetches and compiles.
-tools: ## Build every program that the tests run: bin/cloudburst, bin/nats and the Go guests
+tools: python ## Build every program that the tests run: bin/cloudburst, bin/nats and the Go guests
 	@echo "building the programs that the tests run into bin/"
 	@go build -v -o bin/cloudburst ./cmd/cloudburst
 	@go build -v -tags cbfaults -o bin/cloudburst-faulty ./cmd/cloudburst
