@@ -132,7 +132,8 @@ func ReadImage(from string) ([]byte, error) {
 
 // checkName refuses a file whose name says that it can't be run as it is.
 func checkName(from string, image []byte) error {
-	msg, what := "", foreign(image)
+	var msg string
+	what := foreign(image)
 	switch ext := strings.ToLower(path.Ext(filepath.ToSlash(from))); {
 	case sources[ext] != "":
 		msg = "source of " + sources[ext] + ", which has to be built to a WebAssembly module first: see docs/wasm.md"
@@ -155,13 +156,13 @@ type directory struct {
 
 func (d *directory) at(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
 
-// list finds the files of a directory below the root. real is where it is without links,
+// list finds the files of a directory below the root. dir is where it is without links,
 // above are the directories that it is within.
-func (d *directory) list(name, real string, above []string) error {
-	if slices.Contains(above, real) {
+func (d *directory) list(name, dir string, above []string) error {
+	if slices.Contains(above, dir) {
 		return d.refuse(name, "a symbolic link to a directory that holds it; remove the link")
 	}
-	entries, err := os.ReadDir(real)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("read image: %w", err)
 	}
@@ -169,7 +170,7 @@ func (d *directory) list(name, real string, above []string) error {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		below, at := path.Join(name, e.Name()), filepath.Join(real, e.Name())
+		below, at := path.Join(name, e.Name()), filepath.Join(dir, e.Name())
 		if e.Type()&fs.ModeSymlink != 0 {
 			if at, err = d.follow(below, at); err != nil {
 				return err
@@ -181,7 +182,7 @@ func (d *directory) list(name, real string, above []string) error {
 			return fmt.Errorf("read image: %w", err)
 		case info.IsDir() && e.Name() == "__pycache__":
 		case info.IsDir():
-			if err := d.list(below, at, append(slices.Clip(above), real)); err != nil {
+			if err := d.list(below, at, append(slices.Clip(above), dir)); err != nil {
 				return err
 			}
 		case info.Mode().IsRegular():
