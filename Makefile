@@ -37,6 +37,7 @@ tools: python ## Build every program that the tests run: bin/cloudburst, bin/nat
 	@echo "building the programs that the tests run into bin/"
 	@go build -v -o bin/cloudburst ./cmd/cloudburst
 	@go build -v -tags cbfaults -o bin/cloudburst-faulty ./cmd/cloudburst
+	@go test -c -tags cbfaults -o bin/e2e-faulty ./e2e
 	@GOBIN=$(CURDIR)/bin go install -v $(NATS_CLI)
 	@for trim in "" -trimpath; do \
 	  GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -v $$trim -o bin/guests/ ./examples/guests/go/... || exit 1; \

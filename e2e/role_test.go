@@ -15,9 +15,10 @@ import (
 
 // A spec that kills processes starts this very test program in a role.
 const (
-	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank", "mix" or "fault"
+	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank", "steps", "mix" or "fault"
 	urlEnv   = "CLOUDBURST_E2E_ADDR"
 	storeEnv = "CLOUDBURST_E2E_STORE" // of a mix or fault, its part
+	syncEnv  = "CLOUDBURST_E2E_SYNC"  // of a server
 )
 
 // quick has calls of dead workers handed out again after a second.
@@ -38,7 +39,7 @@ func play(role string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "mix": playMix, "fault": playFault}[role]
+	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "steps": playSteps, "mix": playMix, "fault": playFault}[role]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		return 2
@@ -51,7 +52,7 @@ func play(role string) int {
 }
 
 func playServer(ctx context.Context) error {
-	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: os.Getenv(urlEnv), Store: os.Getenv(storeEnv), Topology: quick})
+	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: os.Getenv(urlEnv), Store: os.Getenv(storeEnv), Sync: os.Getenv(syncEnv), Topology: quick})
 	if err != nil {
 		return err
 	}

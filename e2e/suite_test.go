@@ -36,7 +36,8 @@ func TestE2E(t *testing.T) {
 
 // bin are the programs that users run. `make tools` builds them, before any clock runs.
 // faulty is cloudburst with the build tag cbfaults, by which specs switch protocols off.
-var bin struct{ cloudburst, faulty, nats string }
+// faultyTests is this test program, likewise.
+var bin struct{ cloudburst, faulty, faultyTests, nats string }
 
 // patience bounds a spec, so that one that hangs ends. It is generous: the outcome of a
 // spec must not depend on how busy the machine is.
@@ -51,7 +52,7 @@ var _ = SynchronizedBeforeSuite(func() {
 	dir, err := filepath.Abs("../bin")
 	Expect(err).NotTo(HaveOccurred())
 	bin.cloudburst, bin.nats = filepath.Join(dir, "cloudburst"), filepath.Join(dir, "nats")
-	bin.faulty = filepath.Join(dir, "cloudburst-faulty")
+	bin.faulty, bin.faultyTests = filepath.Join(dir, "cloudburst-faulty"), filepath.Join(dir, "e2e-faulty")
 })
 
 // A process is a program of its own, ended with the spec.
