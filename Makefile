@@ -33,7 +33,7 @@ python: # The tests run functions in Python.
 
 # Downloads and compilations end here: no test with a time limit includes one of them.
 # The first time, on an empty cache, this takes some minutes; go names what it fetches and compiles.
-tools: python ## Build every program that the tests run: bin/cloudburst, bin/nats and the Go guests
+tools: python ## Build every program that the tests run: bin/cloudburst, bin/nats, the Go guests and Node's client
 	@echo "building the programs that the tests run into bin/"
 	@go build -v -o bin/cloudburst ./cmd/cloudburst
 	@go build -v -tags cbfaults -o bin/cloudburst-faulty ./cmd/cloudburst
@@ -42,6 +42,11 @@ tools: python ## Build every program that the tests run: bin/cloudburst, bin/nat
 	@for trim in "" -trimpath; do \
 	  GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -v $$trim -o bin/guests/ ./examples/guests/go/... || exit 1; \
 	done
+	@$(if $(shell command -v npm),$(MAKE) --no-print-directory e2e/node/node_modules/.package-lock.json,echo "no Node found: its client is not tried")
+
+e2e/node/node_modules/.package-lock.json: e2e/node/package.json
+	npm install --prefix e2e/node --no-package-lock --no-audit --no-fund --loglevel error
+	@touch $@
 
 test: tools ## Run all tests, nearly all with the race detector, the e2e suite included
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")

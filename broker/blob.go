@@ -23,7 +23,8 @@ import (
 //
 //	{"size":700000,"chunks":[{"sha256":"9f86…","size":524288},{"sha256":"60303…","size":175712}]}
 //
-// A chunk's message is compressed (Content-Encoding: s2) where that pays. A
+// A chunk's message is compressed (Content-Encoding: snappy, which every language has
+// a reader of) where that pays. A
 // chunk of an argument or result is found by its digest, so equal ones are
 // stored once; for those of state values see chunks.go.
 const (
@@ -41,6 +42,8 @@ const (
 	manifestType = "application/vnd.cloudburst.chunks;"
 
 	headerEncoding = "Content-Encoding"
+	encodingSnappy = "snappy" // the block format
+	encodingS2     = "s2"     // its extension, of chunks that an earlier version stored
 )
 
 // A manifest says how to put a large body together.
@@ -148,8 +151,8 @@ func (b *Broker) upload(ctx context.Context, body []byte, subject func(digest st
 // chunkMsg compresses a chunk, into scratch, where that saves an eighth at least.
 func chunkMsg(subject string, raw, scratch []byte) *nats.Msg {
 	msg := &nats.Msg{Subject: subject, Data: raw}
-	if packed := s2.Encode(scratch, raw); len(packed) <= len(raw)*7/8 {
-		msg.Header, msg.Data = nats.Header{headerEncoding: {"s2"}}, packed
+	if packed := s2.EncodeSnappy(scratch, raw); len(packed) <= len(raw)*7/8 {
+		msg.Header, msg.Data = nats.Header{headerEncoding: {encodingSnappy}}, packed
 	}
 	return msg
 }
@@ -212,7 +215,7 @@ func (c chunk) read(place []byte, msg *nats.Msg) error {
 	}
 	damaged := &wire.Error{Kind: wire.KindInvalid, Name: "chunk " + c.Digest, Msg: "it isn't what was stored"}
 	raw := msg.Data
-	if wire.First(wire.Header(msg.Header), headerEncoding) == "s2" {
+	if encoding := wire.First(wire.Header(msg.Header), headerEncoding); encoding == encodingSnappy || encoding == encodingS2 {
 		if n, err := s2.DecodedLen(raw); err != nil || n != c.Size {
 			return damaged
 		}

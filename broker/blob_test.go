@@ -140,7 +140,7 @@ func TestDamagedValues(t *testing.T) {
 			t.Errorf("%s: %v, want %v with %q", name, err, tt.kind, tt.hint)
 		}
 	}
-	for _, h := range []nats.Header{nil, {headerEncoding: {"s2"}}} {
+	for _, h := range []nats.Header{nil, {headerEncoding: {"s2"}}, {headerEncoding: {"snappy"}}} {
 		if _, err := b.put(t.Context(), &nats.Msg{Subject: subjectBlob + m.Chunks[0].Digest, Header: h, Data: []byte("tampered")}); err != nil {
 			t.Fatal(err)
 		}
