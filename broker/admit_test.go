@@ -303,6 +303,7 @@ func TestOfARunThatHasEndedNothingIsRunAgain(t *testing.T) {
 		}
 	}
 	end("good", wire.StatusOK, "")
+	end(wire.Contained("good", 0, "n"), wire.StatusOK, "")
 	end("bad", wire.StatusFailed, "CB_CALLS_default-7")
 	end("cancelled", wire.StatusCancelled, "")
 	end("CB_CALLS_default-9", wire.StatusOK, "")
@@ -312,8 +313,9 @@ func TestOfARunThatHasEndedNothingIsRunAgain(t *testing.T) {
 		return c
 	}
 	whole := wire.Call{Fresh: true, Name: "echo", Stream: "CB_CALLS_default"}
-	inner := whole
-	inner.Depth = 1
+	inner, byFunction := whole, whole
+	inner.Depth, inner.Fresh = 1, false
+	byFunction.Depth, byFunction.Fresh = 1, false // under an id that the function chose
 	fromOldStream := with(whole, "CB_CALLS_default-9", 9, 2, true)
 	fromOldStream.Stored = time.Now().Add(time.Hour)
 	for name, c := range map[string]struct {
@@ -325,7 +327,8 @@ func TestOfARunThatHasEndedNothingIsRunAgain(t *testing.T) {
 		"in doubt":                             {with(whole, "good", 5, 1, true), wire.Ended},
 		"in doubt, of a run without result":    {with(whole, "none", 5, 1, true), wire.RunIt},
 		"in doubt, failed":                     {with(whole, "bad", 5, 1, true), wire.Ended},
-		"a contained run":                      {with(inner, "good", 5, 1, false), wire.Ended},
+		"a contained run":                      {with(inner, wire.Contained("good", 0, "n"), 5, 1, false), wire.Ended},
+		"a call that a function names":         {with(byFunction, "good", 5, 1, false), wire.Ended},
 		"a node":                               {with(node, "good", 5, 1, true), wire.Ended},
 		"a node of a cancelled run":            {with(node, "cancelled", 5, 1, true), wire.Ended},
 		"the node that failed":                 {with(node, "bad", 7, 1, true), wire.Ended},

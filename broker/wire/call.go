@@ -64,7 +64,9 @@ func (c *Call) Again() bool { return c.Attempt > 1 || c.Doubtful }
 
 // Named says whether the call is the one that a caller makes, under an id that may
 // have been used before.
-func (c *Call) Named() bool { return !c.Fresh && c.Node == "" && c.Epoch == 0 && c.Depth == 0 }
+func (c *Call) Named() bool {
+	return !c.Fresh && c.Node == "" && c.Epoch == 0 && !IsContained(c.Run)
+}
 
 // A Verdict says what becomes of a call that was handed out, before it is run.
 type Verdict int
