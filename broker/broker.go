@@ -50,6 +50,7 @@ type Broker struct {
 	mux     *mux
 	timeout time.Duration
 	sizes   sizes
+	full    fullFlag
 	known   known
 	observe observer
 	objects objects
@@ -95,7 +96,7 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 		b.nc.Close()
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	m, err := newMux(b.nc, cfg.Timeout)
+	m, err := newMux(b.nc, cfg.Timeout, b.fullForAll, b.explain)
 	if err != nil {
 		b.nc.Close()
 		return nil, fmt.Errorf("open reply inbox: %w", err)
@@ -219,6 +220,7 @@ func (b *Broker) options(cfg Config) ([]nats.Option, error) {
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			b.payload.Store(nc.MaxPayload())
 			b.observe.reconnected()
+			b.full.Store(nil) // who is full tells again
 			b.mu.Lock()
 			fns := append([]func(){}, b.reconnected...)
 			close(b.again)

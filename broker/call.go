@@ -98,6 +98,10 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 	if p.quiet = quiet && b.known.heard(p.msg.Subject, askAgain); !p.quiet {
 		p.msg.Reply = p.inbox
 	}
+	if err := b.fullForAll(); err != nil {
+		p.Close()
+		return nil, apiError("call", call.Name, err)
+	}
 	if err := b.nc.PublishMsg(p.msg); err != nil {
 		p.Close()
 		return nil, apiError("call", call.Name, err)
@@ -173,6 +177,9 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 			}
 			return p.b.unpackResult(ctx, r)
 		}
+		if full := p.b.Full(); full != nil && !p.stored.Load() && time.Since(p.began) >= resendAfter {
+			return wire.Result{}, p.full(full)
+		}
 		if !p.stored.Load() && time.Since(p.began) > dedupSafe+p.b.timeout {
 			p.b.known.forget(p.msg.Subject) // it may be gone: the next call is told at once
 			return wire.Result{}, &wire.Error{Op: "call", Name: p.name, Kind: wire.KindUnavailable, Msg: "not acknowledged within " + dedupSafe.String() + "; it may run yet, as " + string(p.Run)}
@@ -198,6 +205,11 @@ func (p *Pending) again(ctx context.Context) (wire.Result, bool) {
 	return wire.Result{}, false
 }
 
+// full is the error of a call that a full disk kept from being acknowledged.
+func (p *Pending) full(cause error) error {
+	return &wire.Error{Op: "call", Name: p.name, Kind: wire.KindBusy, Msg: cause.Error() + "; it may run yet, as " + string(p.Run), Err: cause}
+}
+
 func (p *Pending) gaveUp(ctx context.Context) error {
 	e := &wire.Error{Op: "call", Name: p.name, Kind: wire.KindTimeout, Err: context.Cause(ctx)}
 	switch {
@@ -205,6 +217,8 @@ func (p *Pending) gaveUp(ctx context.Context) error {
 		e.Msg = "no result yet; the run goes on: look for it later as " + string(p.Run)
 	case p.quiet:
 		e.Msg = "no result yet; the run may go on: look for it later as " + string(p.Run)
+	case p.b.Full() != nil:
+		return p.full(p.b.Full())
 	default:
 		e.Kind, e.Msg = wire.KindUnavailable, "the server did not acknowledge the call in time; it may run yet, as "+string(p.Run)
 	}

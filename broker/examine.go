@@ -20,19 +20,19 @@ const (
 
 // A Finding is what an examination found of one part of the platform.
 type Finding struct {
-	What   string `json:"what"` // stream, pool, function, DAG
+	What   string `json:"what"` // store, stream, pool, function, DAG
 	Name   string `json:"name"`
 	Health string `json:"health"` // HealthOK, HealthWarning or HealthBroken
 	Detail string `json:"detail,omitempty"`
 }
 
-// Examine looks at every stream of the platform and at every pool. It changes nothing.
+// Examine looks whether anything can be stored, at every stream of the platform and at every pool. It changes nothing.
 func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 	names, err := b.streamNames(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var found []Finding
+	found := []Finding{b.examineStore(ctx)}
 	for _, cfg := range append(b.topology().platform(), b.topology().namespace(DefaultNamespace)) {
 		if names[cfg.Name] {
 			found = append(found, b.examineStream(ctx, cfg.Name))
@@ -71,6 +71,21 @@ func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 		found = append(found, b.examinePool(ctx, pool, subjects[pool], served[pool]))
 	}
 	return found, nil
+}
+
+// examineStore finds out whether what is sent is stored.
+func (b *Broker) examineStore(ctx context.Context) Finding {
+	name := b.nc.ConnectedServerName()
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	err := b.storesNothing(ctx)
+	if full := b.Full(); full != nil {
+		return Finding{"store", name, HealthBroken, full.Error()}
+	}
+	if err != nil {
+		return Finding{"store", name, HealthBroken, err.Error() + ": " + storeAdvice}
+	}
+	return Finding{"store", name, HealthOK, "what is sent is stored"}
 }
 
 func (b *Broker) examineStream(ctx context.Context, name string) Finding {

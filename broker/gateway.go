@@ -203,6 +203,10 @@ func (g *Gateway) pack(ctx context.Context, entry Entry, run wire.RunID, call, m
 }
 
 func (g *Gateway) send(ctx context.Context, entry Entry, run wire.RunID, call, msg *nats.Msg) {
+	if err := g.b.fullForAll(); err != nil {
+		g.refuse(msg, apiError("call", entry.Name, err))
+		return
+	}
 	reply, id := g.b.mux.open(g.b.timeout, func(ack *nats.Msg) bool {
 		g.stored(ctx, entry, run, call, msg, ack)
 		return false

@@ -1,9 +1,9 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,19 +13,37 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
+// A logText is written and read at once.
+type logText struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // started returns what a server that starts would have, and what it logs.
-func started(t *testing.T, s *Server, topology Topology) (*Broker, *bytes.Buffer) {
+func started(t *testing.T, s *Server, topology Topology) (*Broker, *logText) {
 	t.Helper()
-	var out bytes.Buffer
+	out := new(logText)
 	log := logrus.New()
-	log.SetOutput(&out)
+	log.SetOutput(out)
 	log.SetFormatter(&logrus.TextFormatter{DisableColors: true})
 	b, err := Connect(t.Context(), Config{Server: s, Topology: topology, Log: logrus.NewEntry(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return b, &out
+	return b, out
 }
 
 // What an operator may want otherwise stays as it is, when servers start and workers
@@ -66,7 +84,7 @@ func TestWhatOperatorsSetStays(t *testing.T) {
 			if got := configText(t, b, tt.stream); got != edited {
 				t.Errorf("the stream was changed from\n%s to\n%s", edited, got)
 			}
-			if log.Len() > 0 {
+			if log.String() != "" {
 				t.Errorf("logged %s", log)
 			}
 		})
@@ -204,7 +222,7 @@ func TestConsumersArePutRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	other, log := started(t, s, Topology{})
-	if err := other.EnsurePool(t.Context(), "default", []string{CallSubject("f")}); err != nil || log.Len() > 0 {
+	if err := other.EnsurePool(t.Context(), "default", []string{CallSubject("f")}); err != nil || log.String() != "" {
 		t.Fatal(err, log)
 	}
 	if have := consumer(); have.time("ack_wait") != time.Minute || have.number("max_ack_pending") != 10 {

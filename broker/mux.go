@@ -29,6 +29,8 @@ type mux struct {
 	prefix  string // "_INBOX.<id>."
 	client  string // names this process in the ids of runs started here
 	timeout time.Duration
+	refuse  func() error      // why nothing can be stored; nil if it can
+	explain func(error) error // says more of why something wasn't
 	done    chan struct{}
 	swept   sync.WaitGroup
 
@@ -45,10 +47,10 @@ type waiter struct {
 	deadline time.Time // zero: whoever opened it closes it
 }
 
-func newMux(nc *nats.Conn, timeout time.Duration) (*mux, error) {
+func newMux(nc *nats.Conn, timeout time.Duration, refuse func() error, explain func(error) error) (*mux, error) {
 	m := &mux{
 		nc: nc, prefix: nats.NewInbox() + ".", client: string(wire.NewRunID()[24:]), timeout: timeout,
-		done: make(chan struct{}), waiting: make(map[uint64]waiter),
+		refuse: refuse, explain: explain, done: make(chan struct{}), waiting: make(map[uint64]waiter),
 	}
 	for _, subject := range []string{m.prefix + "*", bucketSubject(BucketResults, "*."+m.client+".*")} {
 		sub, err := nc.Subscribe(subject, m.route)
@@ -171,8 +173,15 @@ func (m *mux) publish(msg *nats.Msg, then func(seq uint64, err error)) {
 	var told atomic.Bool // an acknowledgement and the end of its time may meet
 	once := func(seq uint64, err error) {
 		if told.CompareAndSwap(false, true) {
+			if err != nil {
+				err = m.explain(err)
+			}
 			then(seq, err)
 		}
+	}
+	if err := m.refuse(); err != nil {
+		once(0, err)
+		return
 	}
 	reply, id := m.open(m.timeout, func(ack *nats.Msg) bool {
 		seq, _, err := parsePubAck(ack)

@@ -148,3 +148,21 @@ func (o observer) fewCopies(stream string, d difference, err error) {
 			Warn("a stream has fewer copies than the platform keeps, and can't get more yet")
 	}
 }
+
+func (o observer) storeFull(store, why string) {
+	if o.log != nil {
+		o.log.WithFields(logrus.Fields{"store": store, "error": why}).Error("nothing can be stored: the disk is full, or fails")
+	}
+}
+
+func (o observer) storeOpens(store string) {
+	if o.log != nil {
+		o.log.WithField("store", store).Warn("the store can be written again: the NATS server starts anew on it")
+	}
+}
+
+func (o observer) storeClosed(store string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("store", store).Error("the NATS server could not be started anew, trying again")
+	}
+}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/sirupsen/logrus"
@@ -12,8 +13,33 @@ import (
 type serverLog struct {
 	log *logrus.Entry // nil is silent
 
-	mu    sync.Mutex // guards first
-	first string     // what was fatal
+	mu     sync.Mutex // guards what follows
+	first  string     // what was fatal
+	broken string     // why a store takes no writes any more
+}
+
+// Of what the server says when a store takes no more writes.
+var storeBroken = []string{"write error: ", "out of space", "resources, will be DISABLED", "disabling JetStream"}
+
+// storeError is why a store takes no writes any more; empty if all do.
+func (l *serverLog) storeError() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
+}
+
+// note keeps what tells of a store that takes no more writes.
+func (l *serverLog) note(format string, v []any) {
+	text := fmt.Sprintf(format, v...)
+	for _, mark := range storeBroken {
+		if strings.Contains(text, mark) {
+			l.mu.Lock()
+			if l.broken == "" {
+				l.broken = text
+			}
+			l.mu.Unlock()
+		}
+	}
 }
 
 func (l *serverLog) debug() bool {
@@ -36,10 +62,16 @@ func (l *serverLog) say(level logrus.Level, format string, v []any) {
 func (l *serverLog) Noticef(format string, v ...any) { l.say(logrus.DebugLevel, format, v) }
 
 // Warnf is for what somebody should look into.
-func (l *serverLog) Warnf(format string, v ...any) { l.say(logrus.WarnLevel, format, v) }
+func (l *serverLog) Warnf(format string, v ...any) {
+	l.note(format, v)
+	l.say(logrus.WarnLevel, format, v)
+}
 
 // Errorf is for what went wrong.
-func (l *serverLog) Errorf(format string, v ...any) { l.say(logrus.WarnLevel, format, v) }
+func (l *serverLog) Errorf(format string, v ...any) {
+	l.note(format, v)
+	l.say(logrus.WarnLevel, format, v)
+}
 
 // Debugf is for the server's own developers.
 func (l *serverLog) Debugf(format string, v ...any) { l.say(logrus.TraceLevel, format, v) }

@@ -135,7 +135,14 @@ func (b *Broker) follow() error {
 			b.observe.wrongSizes(wrong)
 		}
 	}
-	if _, err := b.nc.Subscribe(heardTopology, func(msg *nats.Msg) { take(msg.Data) }); err != nil {
+	if _, err := b.nc.Subscribe(subjectPlatform+"*", func(msg *nats.Msg) {
+		switch msg.Subject {
+		case heardTopology:
+			take(msg.Data)
+		case subjectFull:
+			b.hearFull(msg)
+		}
+	}); err != nil {
 		return err
 	}
 	b.onReconnect(func() {

@@ -228,7 +228,7 @@ func TestAPlatformWithoutARecordIsAdopted(t *testing.T) {
 	if err := b.SetUpPlatform(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := b.readRecord(t.Context(), b.timeout); err != nil || r.Topology != was.withDefaults() || log.Len() > 0 {
+	if r, err := b.readRecord(t.Context(), b.timeout); err != nil || r.Topology != was.withDefaults() || log.String() != "" {
 		t.Errorf("the record is %+v, %v; want %+v; logged %s", r, err, was, log)
 	}
 

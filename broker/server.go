@@ -77,8 +77,11 @@ type Server struct {
 
 	mu   sync.Mutex // guards what follows
 	ns   *server.Server
+	log  *serverLog
 	lock *os.File // of the store
 	port int      // the one that was picked, kept when started again
+
+	stopped bool // by Shutdown
 }
 
 // StartServer starts a server and returns once it accepts connections. ctx
@@ -120,6 +123,7 @@ func (s *Server) Start(ctx context.Context) error {
 		s.stopLocked()
 		return err
 	}
+	s.stopped = false
 	return nil
 }
 
@@ -129,6 +133,7 @@ func (s *Server) startLocked(ctx context.Context, opts *server.Options) error {
 		return serverError(wire.KindBadArgument, s.cfg.Listen, err.Error(), err)
 	}
 	log := &serverLog{log: s.cfg.Log}
+	s.log = log
 	s.ns.SetLoggerV2(log, log.debug(), false, false)
 	started := make(chan struct{})
 	go func() {
@@ -142,16 +147,46 @@ func (s *Server) startLocked(ctx context.Context, opts *server.Options) error {
 		<-started
 		return serverError(wire.KindTimeout, s.cfg.Store, "gave up while it was reading its store", context.Cause(ctx))
 	}
-	if msg := log.fatal(); strings.Contains(msg, "listening") {
-		return serverError(wire.KindConflict, s.cfg.Listen,
-			strings.ReplaceAll(msg, `"`, "")+"; another server may be running there: stop it, or listen elsewhere (port 0 picks a free one)", nil)
-	} else if msg != "" {
-		return serverError(wire.KindUnavailable, s.cfg.Store, msg, nil)
+	s.awaitRoutes(ctx, log)
+	if msg := log.fatal(); msg != "" {
+		return s.startError(strings.ReplaceAll(msg, `"`, ""))
 	}
 	if addr, ok := s.ns.Addr().(*net.TCPAddr); ok {
 		s.port = addr.Port
 	}
 	return nil
+}
+
+// awaitRoutes returns once the port for the other servers is open, or can't be: the
+// server opens it after it has started.
+func (s *Server) awaitRoutes(ctx context.Context, log *serverLog) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.cfg.Cluster != nil && s.ns.ClusterAddr() == nil && log.fatal() == "" {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// startError says what to do about what kept the server from starting.
+func (s *Server) startError(msg string) error {
+	if strings.Contains(msg, "listening") {
+		at := s.cfg.Listen
+		if strings.Contains(msg, "router") && s.cfg.Cluster != nil {
+			at = s.cfg.Cluster.Listen
+		}
+		if strings.Contains(msg, "in use") || strings.Contains(msg, "Only one usage") { // as Windows says it
+			return serverError(wire.KindConflict, at, msg+"; another server may be running there: stop it, or listen elsewhere (port 0 picks a free one)", nil)
+		}
+		return serverError(wire.KindBadArgument, at, msg+"; listen on an address of this machine, at a port that this user may open", nil)
+	}
+	if strings.Contains(msg, "permission denied") || strings.Contains(msg, "not writable") || strings.Contains(msg, "read-only") {
+		return serverError(wire.KindBadArgument, s.cfg.Store, msg+"; choose a directory that this user may write to", nil)
+	}
+	return serverError(wire.KindUnavailable, s.cfg.Store, msg, nil)
 }
 
 // URL returns where NATS clients can connect; empty without a port.
@@ -168,11 +203,15 @@ func (s *Server) URL() string {
 	return "nats://" + net.JoinHostPort(host, strconv.Itoa(s.port))
 }
 
+// Store returns the directory that the server keeps its data in.
+func (s *Server) Store() string { return s.cfg.Store }
+
 // Shutdown stops the server and returns when its store is closed. Stopping it
 // again does nothing.
 func (s *Server) Shutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stopped = true
 	s.stopLocked()
 }
 
@@ -187,6 +226,53 @@ func (s *Server) stopLocked() {
 		_ = s.lock.Close()
 		s.lock = nil
 	}
+}
+
+// storeError is why the server's store takes no writes any more; empty if it does, or
+// the server doesn't run.
+func (s *Server) storeError() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ns == nil && s.stopped {
+		return ""
+	}
+	if s.ns == nil {
+		return "the server could not be started"
+	}
+	if why := s.log.storeError(); why != "" {
+		return why
+	}
+	if !s.ns.JetStreamEnabled() {
+		return "JetStream is off"
+	}
+	return ""
+}
+
+// restart starts the server again in place, unless somebody has shut it down.
+func (s *Server) restart(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil
+	}
+	if s.ns != nil {
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+		s.ns = nil
+	}
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
+	if err := s.startLocked(ctx, opts); err != nil {
+		if s.ns != nil {
+			s.ns.Shutdown()
+			s.ns.WaitForShutdown()
+			s.ns = nil
+		}
+		return err
+	}
+	return nil
 }
 
 // inProcess has a client connect without a port.

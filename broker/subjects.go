@@ -30,6 +30,7 @@ import (
 //	cb.cancel.<run>           tells workers at once that a run was cancelled
 //	cb.stats.<worker>         a worker's numbers, once a second
 //	cb.platform.topology      the platform's sizes, after they were changed
+//	cb.platform.full          a server can't write its store, twice a second
 //	cb.upd.<ns>.<key>         every write to a state bucket, after it was stored
 const (
 	subjectFn     = "cb.fn."
@@ -55,6 +56,7 @@ const (
 	subjectUpdate = "cb.upd."
 
 	subjectPlatform = "cb.platform."
+	subjectFull     = subjectPlatform + "full"
 	subjectKV       = "$KV."
 
 	inboxPrefix = "_INBOX."

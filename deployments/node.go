@@ -70,12 +70,18 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	n.broker = b
-	if err := patiently(ctx, toEnsure, cfg.Hold, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
-		n.shutdown()
-		return nil, err
+	if cfg.Server == nil {
+		if err := b.CheckServer(ctx); err != nil {
+			n.shutdown()
+			return nil, err
+		}
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
+	n.start(running, func(ctx context.Context) error { return b.KeepStore(ctx, n.server) })
+	if err := patiently(ctx, toEnsure, cfg.Hold, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	catalogue := b.NewCatalogue()
 	n.start(running, catalogue.Run)
 	select {

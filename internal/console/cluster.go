@@ -58,7 +58,13 @@ SIGTERM and Ctrl-C drain all of them. Killed, it takes them with it; they go on 
 			if c.conn.given() {
 				return usagef(cmd, "--nats and --context are for servers elsewhere: this starts its own")
 			}
-			if err := s.checkPython(cmd); err != nil {
+			if c.topo.Replicas > s.nodes {
+				return usagef(cmd, "--replicas %d: more copies than servers (%d)", c.topo.Replicas, s.nodes)
+			}
+			if s.store == "" {
+				return usagef(cmd, "--store: want a directory")
+			}
+			if err := s.checkHosting(cmd); err != nil {
 				return err
 			}
 			log, err := c.log(cmd, s.level)

@@ -152,6 +152,11 @@ func unknownSubcommand(cmd *cobra.Command, args []string) error {
 
 // wanted says what the value of a flag looks like.
 func wanted(wrong *pflag.InvalidValueError) string {
+	if _, size := wrong.GetFlag().Value.(*sizeFlag); size {
+		if own, ok := errors.AsType[*wire.Error](wrong.Unwrap()); ok {
+			return own.Msg
+		}
+	}
 	switch wrong.GetFlag().Value.Type() {
 	case "int", "uint64", "int64":
 		return "it is a whole number"

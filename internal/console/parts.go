@@ -97,7 +97,7 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
   cloudburst worker run --nats nats://n1,nats://n2 --pool heavy --slots 4`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := h.checkPython(cmd); err != nil {
+			if err := h.checkHosting(cmd); err != nil {
 				return err
 			}
 			log, err := c.log(cmd, level)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
 	"github.com/cloudburst-nats/cloudburst/internal/httpapi"
@@ -60,10 +62,34 @@ func (e *embedded) checkCluster(cmd *cobra.Command) error {
 	if e.name == "" {
 		return usagef(cmd, "--cluster-listen: the servers of a cluster need names of their own, --server-name n1")
 	}
+	if len(e.cluster.Routes) == 0 {
+		return usagef(cmd, "--cluster-listen: say with --routes where the other servers are")
+	}
 	for _, route := range e.cluster.Routes {
 		if _, _, err := net.SplitHostPort(route); err != nil {
 			return usagef(cmd, "--routes %s: want host:port", route)
 		}
+	}
+	if e.cluster.Listen == e.listen {
+		return usagef(cmd, "--cluster-listen %s: clients connect there (--listen); servers need another port", e.cluster.Listen)
+	}
+	return nil
+}
+
+// checkPlace refuses a server inside that nobody could reach, or that has no place for
+// its data, or can't keep as many copies as it is told to.
+func (e *embedded) checkPlace(cmd *cobra.Command, c *console) error {
+	switch {
+	case c.conn.given():
+		return nil
+	case e.listen == "none":
+		return usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
+	case e.listen == "":
+		return usagef(cmd, "--listen: want host:port, such as %s", strings.TrimPrefix(defaultURL, "nats://"))
+	case e.store == "":
+		return usagef(cmd, "--store: want a directory")
+	case e.cluster.Listen == "" && c.topo.Replicas > 1:
+		return usagef(cmd, "--replicas %d: a server that is alone keeps one copy; join several with --cluster-listen and --routes, or try `cloudburst cluster`", c.topo.Replicas)
 	}
 	return nil
 }
@@ -124,6 +150,27 @@ func (h *hosting) addFlags(cmd *cobra.Command, images string) {
 	complete(cmd, "images", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
+}
+
+// checkHosting refuses what no worker could serve.
+func (h *hosting) checkHosting(cmd *cobra.Command) error {
+	if h.slots < 0 {
+		return usagef(cmd, "--slots %d: less than 0; 0 is the default", h.slots)
+	}
+	for _, pool := range h.pools {
+		if err := wire.CheckName("pool", pool); err != nil {
+			return usagef(cmd, "--pool: %w", err)
+		}
+		if pool == "none" && len(h.pools) > 1 {
+			return usagef(cmd, "--pool %s: none is for no pool at all", strings.Join(h.pools, ","))
+		}
+	}
+	if h.images != "" {
+		if err := os.MkdirAll(h.images, 0o700); err != nil {
+			return usagef(cmd, "--images %s: %w", h.images, err)
+		}
+	}
+	return h.checkPython(cmd)
 }
 
 // checkPython refuses what would only be found when the first function is deployed.
@@ -191,11 +238,15 @@ writes since the last --sync may be lost; --sync always loses none.`,
 					}
 				}
 			}
-			if err := errors.Join(s.checkCluster(cmd), s.checkPython(cmd)); err != nil {
+			if err := errors.Join(s.checkCluster(cmd), s.checkPlace(cmd, c), s.checkHosting(cmd)); err != nil {
 				return err
 			}
-			if s.listen == "none" {
-				return usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
+			if s.workers != "auto" {
+				for _, flag := range []string{"workers-min", "workers-max", "workers-stable"} {
+					if cmd.Flags().Changed(flag) {
+						return usagef(cmd, "--%s is of --workers auto", flag)
+					}
+				}
 			}
 			if s.workers != "" {
 				var err error
@@ -284,6 +335,13 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 	if s.remote || c.conn.given() {
 		inside = nil
 	}
+	web, err := listenHTTP(ctx, &s) // first: a port that is taken is no reason to start anything
+	if err != nil {
+		return err
+	}
+	if web != nil {
+		defer func() { _ = web.Close() }() // it may be closed already
+	}
 	node, where, err := c.startNode(ctx, inside, s.remote, log)
 	if err != nil {
 		return err
@@ -315,8 +373,9 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 			return err
 		}
 	}
-	if err := c.serveHTTP(ctx, parts, &s, client, log); err != nil {
-		return err
+	if web != nil {
+		gateway := httpapi.New(client, httpapi.Config{Log: log})
+		parts.start(func(ctx context.Context) error { return gateway.Serve(ctx, web) })
 	}
 	c.announce(s, node.URL(), where)
 	select {
@@ -358,19 +417,16 @@ func (c *console) startNode(ctx context.Context, e *embedded, wait bool, log *lo
 	return node, where, nil
 }
 
-// serveHTTP opens the HTTP gateway, if one was asked for.
-func (c *console) serveHTTP(ctx context.Context, parts *parts, s *served, client *cloudburst.Client, log *logrus.Entry) error {
+// listenHTTP opens the port for HTTP, if one was asked for.
+func listenHTTP(ctx context.Context, s *served) (net.Listener, error) {
 	if s.http == "" {
-		return nil
+		return nil, nil
 	}
 	ln, err := httpapi.Listen(ctx, s.http, s.allowRemote)
-	if err != nil {
-		return err
+	if err == nil {
+		s.http = ln.Addr().String()
 	}
-	s.http = ln.Addr().String()
-	gateway := httpapi.New(client, httpapi.Config{Log: log})
-	parts.start(func(ctx context.Context) error { return gateway.Serve(ctx, ln) })
-	return nil
+	return ln, err
 }
 
 // announce says where the platform is, and what to try. The line with the

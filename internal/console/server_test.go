@@ -10,7 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/broker"
 )
 
 // TestServer runs the server as its users do: until it is told to end.
@@ -69,12 +72,92 @@ func testServer(t *testing.T, args []string) {
 	}
 }
 
+// What can't work is refused at once: nothing is started, and the way out is told.
 func TestServerRefuses(t *testing.T) {
 	u := newUser(t)
 	busy := strings.TrimPrefix(u.env["NATS_URL"], "nats://")
-	u.sees(u.gets(exitRefused, "server", "--listen", busy, "--store", t.TempDir()), busy)
-	u.gets(exitUsage, "server", "--listen", "0.0.0.0:0", "--store", t.TempDir())
-	u.gets(exitUsage, "server", "--sync", "sometimes", "--listen", "127.0.0.1:0", "--store", t.TempDir())
+	taken := "another server may be running there"
+	file := t.TempDir() + "/file"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bare, err := broker.StartServer(t.Context(), broker.ServerConfig{Listen: "none", Store: t.TempDir() + "/used"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Shutdown()
+	used := bare.Store()
+	for _, tt := range []struct {
+		code int
+		args string // of `server`; LISTEN stands for a free port, STORE for a new directory
+		want string
+	}{
+		{exitRefused, "--listen " + busy + " STORE", taken},
+		{exitRefused, "LISTEN STORE --http " + busy, taken},
+		{exitRefused, "LISTEN STORE --server-name n1 --routes 127.0.0.1:1 --cluster-listen " + busy, taken},
+		{exitRefused, "LISTEN --store " + used, "another server uses this store"},
+		{exitUsage, "LISTEN --store " + file, "can't be a store"},
+		{exitUsage, "LISTEN --store " + file + "/below", "can't be a store"},
+		{exitUsage, "LISTEN --store=", "want a directory"},
+		{exitUsage, "--listen= STORE", "want host:port"},
+		{exitUsage, "--listen none STORE", "nobody could connect"},
+		{exitUsage, "--listen 0.0.0.0:0 STORE", "no authentication"},
+		{exitUsage, "--listen 192.0.2.1:0 --allow-remote STORE", "an address of this machine"},
+		{exitUsage, "LISTEN STORE --sync sometimes", "always"},
+		{exitUsage, "LISTEN STORE --max-store -1", "size"},
+		{exitUsage, "LISTEN STORE --log loud", "debug"},
+		{exitUsage, "LISTEN STORE --http nonsense", "127.0.0.1:8080"},
+		{exitUsage, "LISTEN STORE --http 0.0.0.0:0", "no authentication"},
+		{exitUsage, "LISTEN STORE --replicas 7", "1 to 5"},
+		{exitUsage, "LISTEN STORE --replicas 0", "1 to 5"},
+		{exitUsage, "LISTEN STORE --replicas 3", "a server that is alone keeps one copy"},
+		{exitUsage, "LISTEN STORE --ack-wait 0s", "at least 100ms"},
+		{exitUsage, "LISTEN STORE --ack-wait -1s", "at least 100ms"},
+		{exitUsage, "LISTEN STORE --backlog-size 0", "want a size"},
+		{exitUsage, "LISTEN STORE --results-ttl never", "want a time"},
+		{exitUsage, "LISTEN STORE --slots -1", "less than 0"},
+		{exitUsage, "LISTEN STORE --pool a.b", "only letters"},
+		{exitUsage, "LISTEN STORE --pool a,none", "no pool at all"},
+		{exitUsage, "LISTEN STORE --images " + file + "/below", "not a directory"},
+		{exitUsage, "LISTEN STORE --workers 0", "1 to 1000"},
+		{exitUsage, "LISTEN STORE --workers some", "1 to 1000"},
+		{exitUsage, "LISTEN STORE --workers-max 3", "--workers auto"},
+		{exitUsage, "LISTEN STORE --workers auto --workers-min -1", "less than 0"},
+		{exitUsage, "LISTEN STORE --workers auto --workers-min 3 --workers-max 2", "more than max"},
+		{exitUsage, "LISTEN STORE --workers auto --workers-stable -1s", "less than 0"},
+		{exitUsage, "LISTEN STORE --routes 127.0.0.1:1", "--cluster-listen"},
+		{exitUsage, "LISTEN STORE --server-name n1 --cluster-listen 127.0.0.1:0", "--routes"},
+		{exitUsage, "LISTEN STORE --cluster-listen 127.0.0.1:0 --routes 127.0.0.1:1", "--server-name"},
+		{exitUsage, "LISTEN STORE --server-name n1 --cluster-listen nonsense --routes 127.0.0.1:1", "want host:port"},
+		{exitUsage, "--listen 127.0.0.1:4999 STORE --server-name n1 --cluster-listen 127.0.0.1:4999 --routes 127.0.0.1:1", "another port"},
+		{exitUsage, "STORE --nats nats://127.0.0.1:1", "for the server inside"},
+	} {
+		args := strings.ReplaceAll(strings.ReplaceAll("server "+tt.args, "LISTEN", "--listen 127.0.0.1:0"), "STORE", "--store "+t.TempDir()+"/new")
+		u.sees(u.gets(tt.code, strings.Fields(args)...), tt.want)
+	}
+	for args, want := range map[string]string{
+		"gateway --http nonsense": "127.0.0.1:8080", "gateway --replicas 7": "1 to 5", "gateway --log loud": "debug",
+		"worker run --slots -1": "less than 0", "worker run --pool a.b": "only letters", "worker run --pool none": "nothing",
+		"cluster --servers 4": "3 or 5", "cluster --replicas 4": "more copies than servers", "cluster --slots -1": "less than 0", "cluster --store=": "want a directory",
+		"cluster --listen nonsense": "want host:port", "cluster --nats nats://127.0.0.1:1": "starts its own",
+	} {
+		u.sees(u.gets(exitUsage, strings.Fields(args)...), want)
+	}
+}
+
+// NATS that can't carry a platform is refused too, and not waited for.
+func TestGatewayRefusesNATSWithoutJetStream(t *testing.T) {
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	defer ns.WaitForShutdown()
+	defer ns.Shutdown()
+	u := &user{t, shell{}}
+	url := "nats://" + ns.Addr().String()
+	u.sees(u.gets(exitRefused, "gateway", "--nats", url), "runs without JetStream", "nats-server -js")
+	u.sees(u.gets(exitRefused, "server", "--nats", url), "runs without JetStream")
 }
 
 func TestDemo(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -246,6 +247,9 @@ func Listen(ctx context.Context, addr string, remote bool) (net.Listener, error)
 		return nil, bad("other machines reach this address, and there is no authentication: listen on 127.0.0.1, or allow remote access where the network itself is protected")
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil && errors.Is(err, syscall.EADDRINUSE) {
+		return nil, &wire.Error{Op: "listen for HTTP", Name: addr, Kind: wire.KindConflict, Msg: err.Error() + "; another server may be running there: stop it, or listen elsewhere (port 0 picks a free one)", Err: err}
+	}
 	if err != nil {
 		return nil, bad(err.Error())
 	}
@@ -316,6 +320,9 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	if _, err := s.client.Broker().Workers(ctx); err != nil {
 		return &wire.Error{Op: "reach the platform", Kind: wire.KindUnavailable, Msg: err.Error(), Err: err}
+	}
+	if err := s.client.Broker().Full(); err != nil {
+		return err
 	}
 	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 }
