@@ -75,6 +75,7 @@ need as many servers.`,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp),
 	}
+	cmd.Annotations = map[string]string{goesOn: "the sizes may be changed: `cloudburst platform` shows them"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		given, err := parseSizes(args)
 		if err != nil {

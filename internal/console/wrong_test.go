@@ -75,6 +75,12 @@ var wrongInputs = []struct {
 	{"fn deploy square {python} --pool examples", exitRefused, "the name is that of a function"},
 	{"fn deploy f {python} --pool nowhere", exitUnavailable, "`cloudburst worker run --pool nowhere` starts one"},
 	{"fn deploy f {python}", exitUnavailable, "`cloudburst server` has one inside"},
+	{"platform set", exitUsage, "set NAME=VALUE..."},
+	{"platform set ack-wait", exitUsage, "want NAME=VALUE"},
+	{"platform set ack-wiat=1s", exitUsage, "did you mean ack-wait?"},
+	{"platform set ack-wait=soon", exitUsage, "soon"},
+	{"platform set backlog-size=lots", exitUsage, "lots"},
+	{"platform set replicas=x", exitUsage, "x"},
 	{"dag apply {none}", exitUsage, "none"},
 	{"dag apply {broken}", exitRefused, "line 1: did not find"},
 	{"dag apply {typed}", exitRefused, "the field name is a number, and has to be a string"},
@@ -247,7 +253,7 @@ func TestInterruptsSayWhatGoesOn(t *testing.T) {
 	u.does("runs", "cancel", "left")
 	// Commands that change something say what may be done already.
 	root := newTestConsole(nil).root()
-	for _, path := range []string{"fn deploy", "fn rm", "fn rollback", "dag apply", "dag rm", "kv put", "kv rm", "runs signal", "runs cancel", "dead replay"} {
+	for _, path := range []string{"fn deploy", "fn rm", "fn rollback", "dag apply", "dag rm", "kv put", "kv rm", "runs signal", "runs cancel", "dead replay", "platform set"} {
 		cmd, _, err := root.Find(strings.Fields(path))
 		if err != nil {
 			t.Fatal(err)
