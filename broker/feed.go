@@ -5,8 +5,10 @@ import (
 	"errors"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
@@ -69,6 +71,13 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 	var heard atomic.Uint64 // the newest revision that fn was told of
 	looks, watching := k.watch(ctx, &heard)
 	defer watching.Wait()
+	swept := make(chan *nats.Msg, 16)
+	stop, err := k.followSweeps(swept)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var missing <-chan time.Time // when the bucket, which was deleted, is made anew
 	for {
 		k.mu.Lock()
 		again := k.again
@@ -85,6 +94,15 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 			}
 		case u := <-looks:
 			fn(u)
+		case msg := <-swept:
+			fn(kvlattice.Update{Purged: true})
+			if strings.Contains(msg.Subject, ".DELETED.") {
+				missing = time.After(absentFor)
+			}
+		case <-missing:
+			if missing = nil; !k.revive(ctx) {
+				missing = time.After(time.Second)
+			}
 		case msg := <-k.updates:
 			// What a new connection delivers may come before the news of it.
 			if k.reconnected() {
@@ -106,6 +124,52 @@ func (k *Bucket) Listen(ctx context.Context, fn func(kvlattice.Update)) error {
 			}
 		}
 	}
+}
+
+// followSweeps hears of what takes keys out of the bucket without a word of each: that
+// it is purged, deleted, or restored from a backup. stop ends that.
+func (k *Bucket) followSweeps(swept chan *nats.Msg) (stop func(), err error) {
+	purges, err := k.b.nc.ChanSubscribe(subjectPurged+k.stream, swept)
+	if err != nil {
+		return nil, apiError("follow", k.ns, err)
+	}
+	advisories, err := k.b.nc.Subscribe(subjectAdvisory+"STREAM.*."+k.stream, func(msg *nats.Msg) {
+		for _, verb := range []string{".DELETED.", ".CREATED.", ".RESTORE_COMPLETE."} {
+			if strings.Contains(msg.Subject, verb) {
+				select {
+				case swept <- msg:
+				default: // there is enough to do already
+				}
+			}
+		}
+	})
+	if err != nil {
+		k.b.unsubscribe(purges)
+		return nil, apiError("follow", k.ns, err)
+	}
+	return func() {
+		k.b.unsubscribe(advisories)
+		k.b.unsubscribe(purges)
+	}, nil
+}
+
+// revive makes the bucket anew that somebody has deleted. It is false if it is to be
+// tried again.
+func (k *Bucket) revive(ctx context.Context) bool {
+	switch _, err := k.b.streamConfig(ctx, k.stream); {
+	case err == nil:
+		return true // somebody was faster
+	case !errors.Is(err, jetstream.ErrStreamNotFound), !k.b.absent.mayMake(k.stream, time.Now()):
+		return false
+	}
+	cfg := k.b.topology().namespace(k.ns)
+	cfg.FirstSeq = beyond()
+	if err := k.b.ensureStream(ctx, cfg); err != nil {
+		k.b.observe.catchUpFailed(k.stream, err)
+		return false
+	}
+	k.b.restored(k.stream, "it was deleted, with all that it held")
+	return true
 }
 
 // reconnected says whether there was a reconnect that it hasn't told of.

@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -89,6 +91,11 @@ func (m *Mailbox) Receive(ctx context.Context, wait time.Duration) (*wire.Messag
 		}
 		if msg := m.inbox.next(); msg != nil {
 			v, err := m.b.Unpack(ctx, msg.Value)
+			switch wire.KindOf(err) { //nolint:exhaustive // what another try may help is an error
+			case wire.KindUnknown, wire.KindInvalid, wire.KindBadArgument:
+				m.b.observe.unreadableMessage(m.to, msg.From, err)
+				continue // nobody will ever read it: the next one counts
+			}
 			return &wire.Message{From: msg.From, Value: v}, err
 		}
 		left := min(time.Until(until), lookAgain)
@@ -171,8 +178,16 @@ func arrivalOf(msg *nats.Msg) arrival {
 	a.number, _ = strconv.ParseUint(wire.First(h, wire.HeaderNumber), 10, 64)
 	a.From = unescapeToken(subject[strings.LastIndexByte(subject, '.')+1:])
 	a.Value = wire.Value{Body: msg.Data, Type: wire.First(h, wire.HeaderType)}
-	if wire.First(h, wire.HeaderChunks) != "" {
+	switch {
+	case wire.First(h, wire.HeaderChunks) != "":
 		a.Type = manifestType + a.Type
+	case !a.IsJSON() || json.Valid(a.Body):
+	case len(a.Body) == 0:
+		a.Body = []byte("null")
+	case utf8.Valid(a.Body): // a plain client says of nothing what it is
+		a.Type = "text/plain; charset=utf-8"
+	default:
+		a.Type = "application/octet-stream"
 	}
 	return a
 }

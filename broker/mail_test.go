@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
@@ -165,5 +167,42 @@ func TestMessagesThatCannotBe(t *testing.T) {
 	p.nc.Close()
 	if _, err := m.Receive(t.Context(), time.Hour); wire.KindOf(err) != wire.KindUnavailable {
 		t.Errorf("on a closed connection: %v", err)
+	}
+}
+
+// Whatever somebody publishes to a mailbox is a message, or is passed over; the next
+// one comes.
+func TestAnythingInAMailboxIsReceived(t *testing.T) {
+	p := newPlatform(t)
+	box, err := p.OpenMailbox("run-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	for _, m := range []struct {
+		body, chunks, typ, want string
+	}{
+		{body: "not JSON", typ: "text/plain; charset=utf-8", want: "not JSON"},
+		{body: "\xff\xfe", typ: "application/octet-stream", want: "\xff\xfe"},
+		{body: "", want: "null"},
+		{body: "no manifest", chunks: "1"},
+		{body: `{"sha256":["00"]}`, chunks: "1"},
+		{body: `"last"`, want: `"last"`},
+	} {
+		msg := nats.NewMsg(messageSubject(subjectMsg, "run-1", "hand"))
+		msg.Data = []byte(m.body)
+		if m.chunks != "" {
+			msg.Header.Set(wire.HeaderChunks, m.chunks)
+		}
+		if _, err := p.js.PublishMsg(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+		if m.chunks != "" {
+			continue // passed over
+		}
+		got, err := box.Receive(t.Context(), 30*time.Second)
+		if err != nil || got == nil || string(got.Value.Body) != m.want || got.Value.Type != m.typ {
+			t.Errorf("%q was received as %+v, %v; want %q of type %q", m.body, got, err, m.want, m.typ)
+		}
 	}
 }

@@ -52,6 +52,12 @@ func (o observer) brokenEntry(e BrokenEntry) {
 	}
 }
 
+func (o observer) unreadableMessage(to, from string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithFields(logrus.Fields{"to": to, "from": from}).Error("passed over a message that can't be read")
+	}
+}
+
 func (o observer) restored(name, why string) {
 	if o.log != nil {
 		o.log.WithFields(logrus.Fields{"name": name, "why": why}).Warn("made anew")

@@ -262,6 +262,18 @@ func (b *Broker) Namespaces(ctx context.Context) ([]string, error) {
 	return found, apiError("list namespaces", "", streams.Err())
 }
 
+// HasNamespace says whether there is a bucket of the namespace. It makes none.
+func (b *Broker) HasNamespace(ctx context.Context, ns string) (bool, error) {
+	if err := wire.CheckName("namespace", ns); err != nil {
+		return false, err
+	}
+	_, err := b.streamConfig(ctx, bucketStream(ns))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, nil
+	}
+	return err == nil, apiError("look for namespace", ns, err)
+}
+
 // EnsureNamespace makes the bucket of a namespace, where it doesn't exist yet.
 // Names that begin with "cb_" are the platform's own: KindBadName.
 func (b *Broker) EnsureNamespace(ctx context.Context, ns string) error {

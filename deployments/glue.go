@@ -237,6 +237,14 @@ func (s *stores) Store(ctx context.Context, ns string) (consistency.State, error
 	return st, nil
 }
 
+// has says whether there is a namespace, and makes none.
+func (s *stores) has(ctx context.Context, ns string) (bool, error) {
+	if s.opened(ns) != nil {
+		return true, nil
+	}
+	return s.b.HasNamespace(ctx, ns)
+}
+
 func (s *stores) opened(ns string) *kvlattice.Store {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

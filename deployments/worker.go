@@ -165,7 +165,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 		Functions: callable{b}, Post: post{b}, Ledger: b, Now: b.Now,
 	}
 	p.placer = newPlacer(b, p)
-	conf.References = p.placer
+	conf.References, conf.HasNamespace = p.placer, p.stores.has
 	if cfg.Library != nil {
 		conf.Output = p.output
 		p.library = newLibrary(b, p.catalogue, cfg.Pool, *cfg.Library, p.news)

@@ -47,6 +47,10 @@ type Update struct {
 	// Missed says that this update of Key can't be read any more, because it was
 	// replaced: of Entry there is only Rev. Whoever caches must re-read the key.
 	Missed bool
+	// Purged says that somebody has removed keys from the bucket, or all of it, other
+	// than by writing; the other fields are empty. What is stored counts, and nothing
+	// of what was known.
+	Purged bool
 	// AsOf says that every write up to this revision of a key that was followed by
 	// then has been told. 0 says nothing.
 	AsOf uint64

@@ -2,6 +2,7 @@ package kvlattice
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -352,6 +353,13 @@ func (r *ring) next() *entry {
 		}
 	}
 	return nil
+}
+
+// all returns the entries that there are now.
+func (r *ring) all() []*entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.entries)
 }
 
 func (r *ring) len() int {

@@ -248,6 +248,9 @@ func (w *commitWrite) end(s *Store, rev uint64, failed error) error {
 	switch {
 	case errors.Is(failed, ErrCommitted):
 		return nil
+	case e.own.name == "": // the bucket was purged meanwhile: what is stored counts
+		e.gen = 0
+		return nil
 	case failed != nil:
 		e.own.unsure = true
 		e.own.name, e.own.rev = s.abandon(e.own.name), 0

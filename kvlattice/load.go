@@ -228,6 +228,10 @@ func (s *Store) observe(l Lattice) {
 
 // apply takes in an update of the feed. It does no I/O.
 func (s *Store) apply(u Update) {
+	if u.Purged {
+		s.purged()
+		return
+	}
 	if u.Lost {
 		s.count.lost.Add(1)
 		s.gen.Add(1)
@@ -237,6 +241,22 @@ func (s *Store) apply(u Update) {
 		s.update(e, u)
 	}
 	raise(&s.progress, u.AsOf)
+}
+
+// purged forgets all that is known, what this process wrote included: the slot that it
+// is in may be gone. A slot that isn't is never written again, as after a write that
+// failed, so it keeps what it holds.
+func (s *Store) purged() {
+	s.count.lost.Add(1)
+	s.abandon(*s.slot.Load())
+	for _, e := range s.cache.ring.all() {
+		e.mu.Lock()
+		e.forgetLocked()
+		e.own = own{contended: e.own.contended}
+		s.dirty.remove(e)
+		e.mu.Unlock()
+	}
+	s.gen.Add(1)
 }
 
 // update joins an update into the entry that follows its key.

@@ -329,6 +329,11 @@ func (s *Store) putSlot(ctx context.Context, e *entry, delta Lattice) (size int,
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.own.name != slot.Writer { // the bucket was purged meanwhile, before or after this
+		raise(&s.stored, rev)
+		e.gen = 0
+		return slot.size(), err
+	}
 	if err != nil {
 		e.own.failed = append(e.own.failed, slot.Writer)
 		e.own.name, e.own.rev = s.abandon(slot.Writer), 0

@@ -358,6 +358,14 @@ func (j *job) look(ctx context.Context, ref wire.Ref) (wire.Value, error) {
 	ns := ref.Namespace
 	if ns == "" {
 		ns = j.w.cfg.Namespace
+	} else if has := j.w.cfg.HasNamespace; has != nil {
+		there, err := has(ctx, ns)
+		if err == nil && !there {
+			err = &wire.Error{Op: "resolve", Name: ns, Kind: wire.KindUnknown, Msg: "no such namespace: the argument refers to a key of it"}
+		}
+		if err != nil {
+			return wire.Value{}, err
+		}
 	}
 	refs := j.w.cfg.References
 	cached := refs != nil && refs.Cached(ns, ref.Key)

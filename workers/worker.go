@@ -50,6 +50,9 @@ type Config struct {
 	// Output returns what takes the log of one execution. It is called for each, so it
 	// is cheap until something is written. Nil drops logs.
 	Output func(call *wire.Call, of *wire.Function) io.Writer
+	// HasNamespace says whether there is a namespace that an argument refers to. Nil:
+	// there is any.
+	HasNamespace func(ctx context.Context, ns string) (bool, error)
 	// References is told of the keys that arguments refer to. Nil: nobody is.
 	References References
 	// Ledger knows of earlier calls. Nil: there are none.
