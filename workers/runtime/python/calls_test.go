@@ -4,10 +4,12 @@ package python_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -185,6 +187,94 @@ func TestResults(t *testing.T) {
 		} else if got != tc.want || err != nil {
 			t.Errorf("%s: got %.100s %v, want %s", tc.what, got, err, tc.want)
 		}
+	}
+}
+
+const asyncProgram = `
+import asyncio, sys
+
+lock, calls = asyncio.Lock(), 0
+
+async def one(x):
+    await asyncio.sleep(0)
+    return x * x
+
+async def handler(cb, what):
+    global calls
+    calls += 1
+    if what == "gather":
+        async with lock:
+            return await asyncio.gather(*(one(x) for x in range(4)))
+    if what == "loop":
+        return [calls, id(asyncio.get_running_loop())]
+    if what == "state":
+        cb.put("k", 1)
+        return await asyncio.to_thread(cb.get, "k")
+    if what == "fail":
+        await one("x")
+    if what == "permanent":
+        raise cb.Permanent("no use")
+    if what == "exit":
+        sys.exit("bye")
+    if what == "left":
+        asyncio.get_running_loop().create_task(asyncio.sleep(3600))
+        return "left"
+    if what == "long":
+        await asyncio.sleep(3600)
+    return what
+
+class Service:
+    async def __call__(self, cb, x): return ["called", await one(x)]
+
+service = Service()
+later = lambda cb, x: one(x)
+`
+
+// Functions that are coroutines run in one loop, which stays as long as the process does.
+func TestAsync(t *testing.T) {
+	path := program(t, "main.py", asyncProgram)
+	f := load(t, python.Config{}, runtime.Program{Path: path, Concurrency: 1})
+	loops := make(map[string]bool)
+	for _, tc := range []struct {
+		what, want string
+		kind       wire.Kind
+	}{
+		{"gather", "[0,1,4,9]", 0},
+		{"loop", "", 0},
+		{"state", "1", 0},
+		{"fail", "TypeError: can't multiply sequence", wire.KindFunction},
+		{"permanent", "no use", wire.KindPermanent},
+		{"exit", "SystemExit: bye", wire.KindFunction},
+		{"left", `"left"`, 0},
+		{"gather", "[0,1,4,9]", 0},
+		{"loop", "", 0},
+	} {
+		got, err := invoke(t, f, runtimetest.NewCall("f", `"`+tc.what+`"`))
+		switch {
+		case tc.kind != 0:
+			if wire.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: got %s %v, want %s", tc.what, got, err, tc.want)
+			}
+		case tc.what == "loop" && err == nil:
+			_, loop, _ := strings.Cut(got, ",")
+			loops[loop] = true
+		case got != tc.want || err != nil:
+			t.Errorf("%s: got %s %v, want %s", tc.what, got, err, tc.want)
+		}
+	}
+	if len(loops) != 1 {
+		t.Errorf("calls of one process ran in the loops %v", loops)
+	}
+	for entry, want := range map[string]string{"service": `["called",9]`, "later": "9"} {
+		if got, err := invoke(t, load(t, python.Config{}, runtime.Program{Path: path, Entry: entry}), runtimetest.NewCall("f", "3")); got != want || err != nil {
+			t.Errorf("%s: got %s %v, want %s", entry, got, err, want)
+		}
+	}
+	cause := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, cause)
+	defer cancel()
+	if _, err := f.Invoke(ctx, runtimetest.NewCall("f", `"long"`)); !errors.Is(err, cause) {
+		t.Errorf("a coroutine that doesn't end: got %v, want %v", err, cause)
 	}
 }
 

@@ -53,6 +53,16 @@ func Must(err error) {
 	}
 }
 
+// Fail ends the guest, and its call for good: it isn't run again, as it would always fail.
+func Fail(format string, args ...any) {
+	why := fmt.Sprintf(format, args...)
+	if err := ask(opFail, []byte(why)).err; err != nil {
+		why = err.Error()
+	}
+	fmt.Fprintln(os.Stderr, why)
+	os.Exit(1)
+}
+
 // Argument returns the call's argument; its body is empty if there is none.
 func Argument() (Value, error) { return ask(opArgs).value() }
 
@@ -101,13 +111,18 @@ func Log(format string, args ...any) error { return ask(opLog, fmt.Appendf(nil, 
 type Run string
 
 // Start calls a function or DAG with v, and returns once the call is stored.
-func Start(name string, v any) (Run, error) {
+func Start(name string, v any) (Run, error) { return StartAs("", name, v) }
+
+// StartAs is Start with an id for the run, such as one that begins with this call's own
+// (CallInfo.ID): made again, it is the same run, and the function isn't run twice. Empty is
+// a new id.
+func StartAs(run Run, name string, v any) (Run, error) {
 	value, err := encode(v)
 	if err != nil {
 		return "", err
 	}
-	run, err := ask(opStart, []byte(name), []byte(value.Type), value.Body).text()
-	return Run(run), err
+	started, err := ask(opStart, []byte(name), []byte(value.Type), value.Body, []byte(run)).text()
+	return Run(started), err
 }
 
 // Await decodes into result what the run returned, once it has.

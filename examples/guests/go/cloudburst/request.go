@@ -22,6 +22,8 @@ const (
 	opInfo     = 'i'
 	opArgs     = 'a'
 	opReturn   = 't'
+	opField    = 'f'
+	opFail     = 'x'
 )
 
 // A response is what the platform has answered.
@@ -31,18 +33,23 @@ type response struct {
 	err     error
 }
 
-// ask makes a request.
-func ask(op byte, fields ...[]byte) *response {
+// request returns one.
+func request(op byte, fields ...[]byte) []byte {
 	size := 1
 	for _, f := range fields {
 		size += 4 + len(f)
 	}
-	request := append(make([]byte, 0, size), op)
+	b := append(make([]byte, 0, size), op)
 	for _, f := range fields {
-		request = binary.LittleEndian.AppendUint32(request, uint32(len(f))) //nolint:gosec // memory ends at 4 GiB
-		request = append(request, f...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(f))) //nolint:gosec // memory ends at 4 GiB
+		b = append(b, f...)
 	}
-	answer := exchange(request)
+	return b
+}
+
+// ask makes a request.
+func ask(op byte, fields ...[]byte) *response {
+	answer := exchange(request(op, fields...))
 	if len(answer) == 0 {
 		return &response{err: errors.New("no platform to ask: build with GOOS=wasip1 GOARCH=wasm and deploy it")}
 	}

@@ -53,7 +53,7 @@ func (n Namespace) Versions(key string) ([]Value, error) {
 
 // Update merges something into a key: a number for the kinds "counter" and
 // "gcounter"; a slice of what to add for "set"; OR for "orset"; a number or a string
-// for "max" and "min".
+// for "max" and "min"; Ranking for "zset"; Offer for "priority".
 func (n Namespace) Update(key, kind string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -68,8 +68,27 @@ type OR struct {
 	Remove []any `json:"remove,omitempty"`
 }
 
-// Read decodes what a key of that kind holds: a number, a slice or a value. It says
-// whether there is anything.
+// Ranking is what to change in a "zset": scores that are set, and members that are
+// removed. A read is a slice of Scored, the lowest score first.
+type Ranking struct {
+	Put    []Scored `json:"put,omitempty"`
+	Remove []string `json:"remove,omitempty"`
+}
+
+// Scored is a member of a "zset".
+type Scored struct {
+	Member string  `json:"member"`
+	Score  float64 `json:"score"`
+}
+
+// Offer is a value of a "priority", in which that with the lowest number stays.
+type Offer struct {
+	Priority int64 `json:"priority"`
+	Value    any   `json:"value"`
+}
+
+// Read decodes what a key of that kind holds: a number, a slice or a value; of a "map"
+// the names of its fields. It says whether there is anything.
 func (n Namespace) Read(key, kind string, v any) (found bool, err error) {
 	r := ask(opRead, []byte(n), []byte(key), []byte(kind))
 	if r.nothing {

@@ -94,6 +94,35 @@ func lattices() {
 	cloudburst.Must(err)
 	same("max", most, 5)
 
+	cloudburst.Must(cloudburst.Update("z", "zset", cloudburst.Ranking{Put: []cloudburst.Scored{{Member: "b", Score: 2}, {Member: "a", Score: 1}, {Member: "c"}}}))
+	cloudburst.Must(cloudburst.Update("z", "zset", cloudburst.Ranking{Remove: []string{"c"}}))
+	var ranks []cloudburst.Scored
+	_, err = cloudburst.Read("z", "zset", &ranks)
+	cloudburst.Must(err)
+	same("zset", ranks, []cloudburst.Scored{{Member: "a", Score: 1}, {Member: "b", Score: 2}})
+	cloudburst.Must(cloudburst.Update("p", "priority", cloudburst.Offer{Priority: 2, Value: "late"}))
+	cloudburst.Must(cloudburst.Update("p", "priority", cloudburst.Offer{Priority: 1, Value: "first"}))
+	var best cloudburst.Offer
+	_, err = cloudburst.Read("p", "priority", &best)
+	cloudburst.Must(err)
+	same("priority", best, cloudburst.Offer{Priority: 1, Value: "first"})
+
+	user := cloudburst.MapOf("user")
+	cloudburst.Must(user.Put("name", "Ada"))
+	cloudburst.Must(user.Map("seen").Map("on").Update("days", "counter", 2))
+	cloudburst.Must(user.Put("gone", 1))
+	cloudburst.Must(user.Delete("gone"))
+	var name string
+	_, err = user.Get("name", &name)
+	cloudburst.Must(err)
+	same("field", name, "Ada")
+	_, err = user.Map("seen").Map("on").Read("days", "counter", &most)
+	cloudburst.Must(err)
+	same("counter in a map in a map", most, 2)
+	_, err = cloudburst.Read("user", "map", &elements)
+	cloudburst.Must(err)
+	same("map", elements, []string{"name", "seen"})
+
 	refused := new(cloudburst.Error)
 	same("counter of a set", errors.As(cloudburst.Update("s", "counter", 1), &refused), true)
 	same("its kind", refused.Kind, "lattice kinds differ")
@@ -108,6 +137,11 @@ func functions() {
 	var nothing cloudburst.Value
 	cloudburst.Must(run.Await(&nothing))
 	same("call without an argument", len(nothing.Body), 0)
+	for range 2 {
+		run, err = cloudburst.StartAs("mine", "echo", 1)
+		cloudburst.Must(err)
+		same("a run's own id", run, cloudburst.Run("mine"))
+	}
 	_, err = cloudburst.Start("missing", 1)
 	refused := new(cloudburst.Error)
 	same("a function that isn't there", errors.As(err, &refused), true)
