@@ -79,7 +79,7 @@ func (c *console) runDeploy(ctx context.Context, client *cloudburst.Client, d cl
 }
 
 // progressEach is after how long a deployment that goes on is told of, again and again.
-const progressEach = 3 * time.Second
+const progressEach = 5 * time.Second
 
 // showProgress tells of a deployment that takes long, until stop is called.
 func (c *console) showProgress(d *cloudburst.Deployment) (stop func()) {

@@ -71,7 +71,7 @@ func mountTemporary(dir string, keep []string) error {
 		}
 	}
 	for _, tmp := range temporary {
-		if real, err := filepath.EvalSymlinks(tmp); err != nil || real != tmp {
+		if where, err := filepath.EvalSymlinks(tmp); err != nil || where != tmp {
 			continue // it is another name of one of them, or isn't there
 		}
 		if err := syscall.Mount(dir, tmp, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {

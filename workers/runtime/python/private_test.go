@@ -81,12 +81,12 @@ func TestInterpreterBelowTemporary(t *testing.T) {
 	}
 	found := interpreters(t)
 	path := found[len(found)-1]
-	real, err := exec.Command(path, "-c", "import sys; print(sys.executable)").Output()
+	executable, err := exec.Command(path, "-c", "import sys; print(sys.executable)").Output()
 	if err == nil {
-		err = os.Symlink(strings.TrimSpace(string(real)), link)
+		err = os.Symlink(strings.TrimSpace(string(executable)), link)
 	}
 	if err == nil { // which makes it a virtual environment
-		home := "home = " + filepath.Dir(strings.TrimSpace(string(real))) + "\n"
+		home := "home = " + filepath.Dir(strings.TrimSpace(string(executable))) + "\n"
 		err = os.WriteFile(filepath.Join(dir, "pyvenv.cfg"), []byte(home), 0o644) //nolint:gosec // others read it
 	}
 	if err != nil {

@@ -1,6 +1,9 @@
 package cloudburst
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // A Map is a key with fields, each of which holds a value of its own kind.
 type Map struct {
@@ -16,7 +19,7 @@ func MapOf(key string) Map { return own.Map(key) }
 
 // Map returns the map that a field holds.
 func (m Map) Map(field string) Map {
-	return Map{m.ns, append(m.path[:len(m.path):len(m.path)], field)}
+	return Map{m.ns, append(slices.Clip(m.path), field)}
 }
 
 // ask makes a request for a field.
