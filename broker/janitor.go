@@ -31,7 +31,8 @@ type JanitorConfig struct {
 // floor of the pool's consumer, never anything above it. It keeps the newest
 // call of each stream, so that a file store doesn't give up and recreate its
 // block each time it drains. Once an hour it removes the images of functions that
-// no version names any more. Several janitors at once do no harm.
+// no version names any more, and the state of failed runs whose dead letters are gone.
+// Several janitors at once do no harm.
 type Janitor struct {
 	b   *Broker
 	cfg JanitorConfig
@@ -68,6 +69,9 @@ func (j *Janitor) Run(ctx context.Context) error {
 		case <-images.C:
 			if _, err := j.b.DropImages(ctx, imageUnusedFor); err != nil && ctx.Err() == nil {
 				j.b.observe.catchUpFailed("unused images", err)
+			}
+			if err := j.b.sweepRuns(ctx, j.b.topology().Runs); err != nil && ctx.Err() == nil {
+				j.b.observe.catchUpFailed("state of failed runs", err)
 			}
 		}
 	}

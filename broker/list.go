@@ -18,8 +18,8 @@ type RunInfo struct {
 	Run      wire.RunID        `json:"run"`
 	Name     string            `json:"name"`
 	Status   wire.Status       `json:"status"`
-	Started  time.Time         `json:"started"`        // of one that is pending: when it was stored
-	Took     time.Duration     `json:"took,omitempty"` // time in functions, once it has ended
+	Started  time.Time         `json:"started"`        // of its first node; of one that is pending: when it was stored
+	Took     time.Duration     `json:"took,omitempty"` // once it has ended: time in the function; of a DAG, from the start of its first node to the end of its last
 	Worker   string            `json:"worker,omitempty"`
 	Attempts int               `json:"attempts,omitempty"`
 	Restarts int               `json:"restarts,omitempty"` // how often it began again
@@ -27,7 +27,10 @@ type RunInfo struct {
 	Error    string            `json:"error,omitempty"`
 	Err      *wire.Error       `json:"-"` // the same, whole
 
-	waits bool // for a timer or a signal: no call of it was found
+	// Waits is what the run waits for, if no call of it waits in a pool or runs.
+	Waits []Wait `json:"waits,omitempty"`
+
+	idle bool // no call of it was found
 }
 
 func (r *RunInfo) ended() bool {
@@ -106,15 +109,19 @@ func (b *Broker) RunsPage(ctx context.Context, filter RunFilter) (list []RunInfo
 // result is no longer kept, or it waits deep in a long backlog.
 func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) {
 	r, err := b.storedResult(ctx, run)
-	if err == nil {
+	if err == nil && r.Status != wire.StatusFailed {
 		return infoOf(&r), nil
 	}
-	if wire.KindOf(err) != wire.KindUnknown {
+	if err != nil && wire.KindOf(err) != wire.KindUnknown {
 		return RunInfo{}, err
 	}
 	nodes, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*"+runDone), runSubject(run, "*"+runClaim)}, 0)
 	if err != nil {
 		return RunInfo{}, apiError("read run", string(run), err)
+	}
+	if r.Status == wire.StatusFailed {
+		r.Nodes = withNodes(r.Nodes, timings(nodes))
+		return infoOf(&r), nil
 	}
 	info, found, err := b.findCall(ctx, run)
 	switch {
@@ -129,6 +136,11 @@ func (b *Broker) RunState(ctx context.Context, run wire.RunID) (RunInfo, error) 
 		return RunInfo{}, &wire.Error{Op: "read run", Name: string(run), Kind: wire.KindUnknown, Msg: "no such run; or its result is no longer kept, or it waits deep in a long backlog"}
 	}
 	info.Run, info.Nodes = run, timings(nodes)
+	if info.idle {
+		if info.Waits, err = b.waitsOf(ctx, run); err != nil {
+			return RunInfo{}, apiError("read run", string(run), err)
+		}
+	}
 	if len(nodes) > 0 {
 		info.Status = wire.StatusRunning
 		if first := info.Nodes; len(first) > 0 && (info.Started.IsZero() || first[0].Started.Before(info.Started)) {
@@ -147,14 +159,14 @@ func (b *Broker) findWaiting(ctx context.Context, run wire.RunID) (RunInfo, bool
 	}
 	if pin != nil {
 		name, _, _ := strings.Cut(strings.Trim(string(pin.Data), `"`), "@")
-		return RunInfo{Name: name, Status: wire.StatusRunning, Started: storedAt(pin), waits: true}, true, nil
+		return RunInfo{Name: name, Status: wire.StatusRunning, Started: storedAt(pin), idle: true}, true, nil
 	}
 	timer, err := b.last(ctx, StreamTimers, timerSubject(&wire.Call{Run: run}))
 	if err != nil || timer == nil {
 		return RunInfo{}, false, err
 	}
 	name, _ := parseCallSubject(timer.Header.Get(headerTo))
-	return RunInfo{Name: name, Status: wire.StatusPending, Started: storedAt(timer), waits: true}, true, nil
+	return RunInfo{Name: name, Status: wire.StatusPending, Started: storedAt(timer), idle: true}, true, nil
 }
 
 // runPinned is where the DAG engine keeps the version of the DAG that a run began with.
@@ -169,10 +181,37 @@ func infoOf(r *wire.Result) RunInfo {
 	if r.Err != nil {
 		info.Error, info.Err = r.Err.Error(), r.Err
 	}
+	if len(r.Nodes) == 0 {
+		return info
+	}
+	// The result tells of the call that ended the run.
+	began, ended := r.Nodes[0].Started, r.Nodes[0].Started
+	for _, n := range r.Nodes {
+		if n.Started.Before(began) {
+			began = n.Started
+		}
+		if end := n.Started.Add(n.Took); end.After(ended) {
+			ended = end
+		}
+	}
+	info.Started, info.Took = began, ended.Sub(began)
 	return info
 }
 
-// liveRuns lists runs that have calls above their pools' ack floors and no result.
+// withNodes adds to what the call that failed tells of nodes what the run's state tells
+// of the others.
+func withNodes(own, others []wire.NodeTiming) []wire.NodeTiming {
+	for _, n := range others {
+		if !slices.ContainsFunc(own, func(o wire.NodeTiming) bool { return o.Node == n.Node }) {
+			own = append(own, n)
+		}
+	}
+	slices.SortFunc(own, func(a, b wire.NodeTiming) int { return a.Started.Compare(b.Started) })
+	return own
+}
+
+// liveRuns lists runs that have no result: those with calls above their pools' ack
+// floors, and those that wait for something else.
 func (b *Broker) liveRuns(ctx context.Context, filter RunFilter) ([]RunInfo, error) {
 	pools, err := b.Pools(ctx)
 	if err != nil {
@@ -210,7 +249,9 @@ func (b *Broker) liveRuns(ctx context.Context, filter RunFilter) ([]RunInfo, err
 		}
 		return y.Started.Compare(x.Started)
 	})
-	return list[:min(len(list), filter.Limit)], nil
+	idle, err := b.waiting(ctx, filter, seen)
+	list = append(list, idle...)
+	return list[:min(len(list), filter.Limit)], err
 }
 
 // withoutEnded drops the runs that have a result.

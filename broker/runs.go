@@ -199,7 +199,7 @@ func (b *Broker) Cancel(ctx context.Context, run wire.RunID) error {
 	if _, err := b.put(ctx, mark); err != nil {
 		return apiError("cancel", string(run), err)
 	}
-	if err := b.nc.Publish(subjectCancel+runToken(run), nil); err != nil || !info.waits {
+	if err := b.nc.Publish(subjectCancel+runToken(run), nil); err != nil || !info.idle {
 		return apiError("cancel", string(run), err)
 	}
 	// No call is there to end it: it waits for a timer or a signal.

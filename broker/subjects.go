@@ -127,10 +127,13 @@ func parseCallSubject(subject string) (name, node string) {
 func timerSubject(c *wire.Call) string {
 	step := c.Step()
 	if step == "" {
-		step = "$call"
+		step = timerCall
 	}
 	return subjectTimer + runToken(c.Run) + "." + strconv.Itoa(c.Epoch) + "." + step
 }
+
+// timerCall stands for the step of a call that is of no DAG's node.
+const timerCall = "$call"
 
 // bucketStream returns the stream behind a KV bucket.
 func bucketStream(bucket string) string { return "KV_" + bucket }

@@ -107,7 +107,7 @@ type Engine struct {
 type Outcome struct {
 	Done  bool // the run has ended; if not, it goes on in other calls
 	Value wire.Value
-	Nodes []wire.NodeTiming // of the whole run, in order of starts
+	Nodes []wire.NodeTiming // of the whole run, in order of starts; after an error, of this call
 	Past  string            // of the run that has ended: what it has seen
 	Again string            // why the run begins again; empty if it doesn't
 	Kept  bool              // the run that has ended has state, which goes with its end
@@ -165,7 +165,7 @@ func (r *run) carryOn(ctx context.Context) (Outcome, error) {
 		todo, err = r.fused(ctx, todo)
 	}
 	if err != nil || len(todo) == 0 {
-		return Outcome{}, err
+		return Outcome{Nodes: r.timings}, err
 	}
 	if todo[0].do == finish {
 		return r.finish(ctx, todo[0].value)
@@ -277,6 +277,7 @@ func (r *run) fused(ctx context.Context, todo []command) ([]command, error) {
 		c, began := todo[0], time.Now()
 		value, err := r.invoke(ctx, c)
 		if err != nil {
+			r.timings = append(r.timings, wire.NodeTiming{Node: c.to.node.Name, Worker: r.host.Worker(), Started: began, Took: time.Since(began)})
 			return nil, &NodeError{Node: c.to.node, Err: err}
 		}
 		if c.items > 0 {

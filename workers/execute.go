@@ -30,9 +30,10 @@ type job struct {
 
 	left    atomic.Bool // given up on: its goroutine no longer owns it
 	session *consistency.Session
-	past    string        // what the run had seen before
-	limits  wire.Limits   // of the step that ran last
-	took    time.Duration // in functions
+	past    string            // what the run had seen before
+	limits  wire.Limits       // of the step that ran last
+	took    time.Duration     // in functions
+	nodes   []wire.NodeTiming // of a call that failed
 
 	received []Mailbox // of the steps that received messages
 }
@@ -68,6 +69,7 @@ func (j *job) settle(out Outcome, err error) {
 	case context.Cause(j.ctx) == error(errCancelled): //nolint:errorlint // this very cause, no other cancellation
 		j.finish(&wire.Result{Status: wire.StatusCancelled, Err: errorOf(err, j.call.Name)})
 	default:
+		j.nodes = out.Nodes
 		j.fail(err)
 	}
 }

@@ -138,7 +138,7 @@ func (j *job) fail(err error) {
 		return
 	}
 	j.w.observe.buried(j, e)
-	j.finish(&wire.Result{Status: wire.StatusFailed, Err: e})
+	j.finish(&wire.Result{Status: wire.StatusFailed, Err: e, Nodes: j.nodes})
 }
 
 // again has the call handed out once more.

@@ -26,13 +26,35 @@ type jsonRun struct {
 	Restarts int         `json:"restarts,omitempty"`
 	Error    string      `json:"error,omitempty"`
 	Nodes    []jsonNode  `json:"nodes,omitempty"`
+	// Waits is what it waits for, if none of its calls waits in a pool or runs.
+	Waits []broker.Wait `json:"waits,omitempty"`
 }
 
 func runOf(r broker.RunInfo) jsonRun {
 	return jsonRun{
 		Run: r.Run, Name: r.Name, Status: r.Status, Started: r.Started, TookMS: ms(r.Took),
-		Worker: r.Worker, Attempts: r.Attempts, Restarts: r.Restarts, Error: r.Error, Nodes: jsonNodes(r.Nodes),
+		Worker: r.Worker, Attempts: r.Attempts, Restarts: r.Restarts, Error: r.Error, Nodes: jsonNodes(r.Nodes), Waits: r.Waits,
 	}
+}
+
+// waitText says in a few words what a run waits for.
+func waitText(waits []broker.Wait) string {
+	texts := make([]string, len(waits))
+	for i, w := range waits {
+		at := ""
+		if w.Node != "" {
+			at = " of " + w.Node
+		}
+		switch w.For {
+		case "timer":
+			texts[i] = "timer" + at + ", in " + max(time.Until(w.Until), 0).Round(time.Second).String()
+		case "signal":
+			texts[i] = "signal " + w.Name + at + " (" + ago(w.Since) + ")"
+		default:
+			texts[i] = "inputs" + at + " from " + w.Name + " (" + ago(w.Since) + ")"
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 func (c *console) runs() *cobra.Command {
@@ -71,9 +93,9 @@ func (c *console) runsList() *cobra.Command {
 				shown = append(shown, runOf(r))
 			}
 			return list(c, shown, "No runs. `cloudburst call NAME` makes one.",
-				[]any{"run", "name", "status", "started", "took", "attempts", "error"},
+				[]any{"run", "name", "status", "started", "took", "attempts", "error", "waits for"},
 				func(r jsonRun) []any {
-					return []any{r.Run, r.Name, c.status(r.Status), ago(r.Started), short(fromMS(r.TookMS)), blank(r.Attempts), clip(r.Error, 60)}
+					return []any{r.Run, r.Name, c.status(r.Status), ago(r.Started), short(fromMS(r.TookMS)), blank(r.Attempts), clip(r.Error, 60), waitText(r.Waits)}
 				})
 		}),
 	}
@@ -127,6 +149,14 @@ what "cloudburst result" prints.`,
 	}
 }
 
+// signed shows when something was, relative to something else.
+func signed(d time.Duration) string {
+	if d < 0 { // by the clocks of two machines
+		return d.String()
+	}
+	return "+" + d.String()
+}
+
 func (c *console) tellRun(r broker.RunInfo) error {
 	when := ""
 	if !r.Started.IsZero() {
@@ -135,6 +165,7 @@ func (c *console) tellRun(r broker.RunInfo) error {
 	err := c.fields(
 		field{"run", r.Run}, field{"name", r.Name}, field{"status", c.status(r.Status)}, field{"started", when},
 		field{"took", short(r.Took)}, field{"worker", r.Worker}, field{"attempts", blank(r.Attempts)}, field{"restarts", blank(r.Restarts)}, field{"error", r.Error},
+		field{"waits for", waitText(r.Waits)},
 	)
 	if err != nil || len(r.Nodes) == 0 {
 		return err
@@ -143,7 +174,7 @@ func (c *console) tellRun(r broker.RunInfo) error {
 	for _, n := range r.Nodes {
 		after := ""
 		if !r.Started.IsZero() {
-			after = "+" + max(n.Started.Sub(r.Started), 0).Round(10*time.Microsecond).String()
+			after = signed(n.Started.Sub(r.Started).Round(10 * time.Microsecond))
 		}
 		rows = append(rows, []any{n.Node, after, short(n.Took), n.Worker})
 	}
