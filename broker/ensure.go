@@ -21,25 +21,36 @@ func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) 
 		_, err := b.js.CreateStream(ctx, want)
 		return err
 	})
-	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+	// Where more is reserved than there is, it says so of a stream that exists, too.
+	noRoom := isNoStorage(err)
+	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) && !noRoom {
 		return createError(want.Name, err)
 	}
+	refused := err
 	have, err := b.streamConfig(ctx, want.Name)
+	if noRoom && errors.Is(err, jetstream.ErrStreamNotFound) {
+		return createError(want.Name, refused)
+	}
 	if err != nil {
 		return apiError("read stream", want.Name, err)
 	}
 	return b.mend(ctx, have, want)
 }
 
+func isNoStorage(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeNoStorage
+}
+
 // createError says what to do where a stream can't be made.
 func createError(stream string, err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeNoStorage {
+	if isNoStorage(err) {
 		return &wire.Error{
 			Op: "create stream", Kind: wire.KindBusy, Name: stream, Err: err,
-			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit, or set a smaller size in the topology",
+			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit, or give the platform smaller sizes, such as --backlog-size 100MiB",
 		}
 	}
+	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeNoReplicas {
 		return noReplicas("create stream", stream, err)
 	}
