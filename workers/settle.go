@@ -66,6 +66,16 @@ func (j *job) finish(r *wire.Result) {
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
 	}
 	consistency.Release(j.past, string(j.call.Run), &j.w.pins, j.w.peers)
+	j.store(r, storeTries)
+}
+
+// storeTries is how often a result is to be stored that couldn't be, a third of the
+// acknowledgement wait apart.
+const storeTries = 12
+
+// store stores a result, and tries again if that fails. The caller may have heard of it:
+// were the call run again instead, it would write once more over what came after it.
+func (j *job) store(r *wire.Result, tries int) {
 	j.d.Finish(context.Background(), r, func(err error) {
 		if r.Status == wire.StatusOK && wire.KindOf(err) == wire.KindTooLarge {
 			j.fail(err) // no attempt will make it smaller
@@ -73,6 +83,10 @@ func (j *job) finish(r *wire.Result) {
 		}
 		if err != nil {
 			j.w.observe.unsettled(j, err)
+			if tries > 1 && !j.w.stopping() {
+				time.AfterFunc(j.w.cfg.AckWait/3, func() { j.store(r, tries-1) })
+				return
+			}
 			j.nak(j.longer(waitForStorage))
 		} else {
 			j.discard()

@@ -452,6 +452,13 @@ func (w *Worker) letGoLocked(j *job) {
 	}
 }
 
+// stopping says whether the worker takes no more calls.
+func (w *Worker) stopping() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.draining
+}
+
 func (w *Worker) drain() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

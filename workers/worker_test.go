@@ -105,6 +105,23 @@ func TestOnlyWhatIsAdmittedRuns(t *testing.T) {
 	}
 }
 
+// A result that can't be stored is stored later. The call isn't run again: its caller
+// may have heard of the result.
+func TestAResultIsStoredOnceItCanBe(t *testing.T) {
+	r := newRig(t)
+	var ran atomic.Int32
+	r.host(wire.Function{Name: "f"}, func(context.Context, *runtime.Call) (wire.Value, error) {
+		ran.Add(1)
+		return wire.Value{}, nil
+	})
+	d := newDelivery()
+	d.failTimes = storeTries - 1
+	r.Take(wire.Call{Name: "f", Run: "r", Seq: 7, Attempt: 1}, d, newSlots(1))
+	if end := <-d.ended; end != "finish" || ran.Load() != 1 {
+		t.Errorf("ended with %q after %d executions", end, ran.Load())
+	}
+}
+
 // A call that is in hand is not run beside itself when it is handed out again, and can
 // be once it has been handed back.
 func TestACallIsInHandOnce(t *testing.T) {
@@ -167,6 +184,7 @@ func (g *fakeGraphs) Run(ctx context.Context, call wire.Call, host Host) (Outcom
 // delivery records what became of a call.
 type delivery struct {
 	failFinish, failBury error
+	failTimes            int   // how often storing the result fails before it doesn't
 	tooLarge             error // what storing a result that is no failure returns
 
 	mu     sync.Mutex
@@ -193,7 +211,15 @@ func (d *delivery) Finish(_ context.Context, r *wire.Result, then func(error)) {
 	}
 	d.mu.Lock()
 	d.result = r
+	fails := d.failTimes > 0
+	if fails {
+		d.failTimes--
+	}
 	d.mu.Unlock()
+	if fails {
+		then(errors.New("the server was killed"))
+		return
+	}
 	if d.failFinish == nil {
 		d.ended <- "finish"
 	}
