@@ -15,7 +15,7 @@ FUZZTIME      ?= 60s
 TIMES         ?= 10
 ARGS          ?=
 
-.PHONY: help build python tools test test-busy demo bench report fuzz lint fmt tidy check nats
+.PHONY: help build python tools test test-busy demo bench soak report fuzz lint fmt tidy check nats
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ test-busy: ## Run all tests TIMES times (10) beside a load that keeps every proc
 
 bench: build ## Measure calls beside raw NATS (ARGS="-o json")
 	./bin/cloudburst bench call $(ARGS)
+
+soak: build ## Run a mixed load for half an hour, and fail if anything grows (ARGS="--for 5m")
+	./bin/cloudburst bench soak $(ARGS)
 
 report: build ## Run all benchmarks and write report.md (ARGS="--short")
 	./bin/cloudburst bench all $(ARGS)

@@ -41,7 +41,7 @@ func (s clientState) store(ctx context.Context, ns string) (*kvlattice.Store, er
 		return st, nil
 	}
 	st = kvlattice.New(kvlattice.Config{
-		Writer: s.c.writer, Clock: s.c.clock, Settled: s.c.broker.NewWatermarks().Settled,
+		Writer: s.c.writer, Clock: s.c.clock, Settled: s.c.broker.NewWatermarks().Settled, FoldAtOnce: true,
 	}, bucket, nil)
 	s.c.stores[ns] = st
 	return st, nil

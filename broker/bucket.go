@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -185,6 +186,9 @@ func (k *Bucket) entry(ctx context.Context, stored, writer string, msg *nats.Msg
 	e := kvlattice.Entry{
 		Writer: writer, Header: wire.Header(msg.Header), Body: msg.Data,
 		Rev: sequenceOf(msg), At: storedAt(msg),
+	}
+	if msg.Size() > 2*len(msg.Data) { // a cache that kept the body would keep the headers, too
+		e.Body = bytes.Clone(msg.Data)
 	}
 	if wire.First(e.Header, wire.HeaderChunks) == "" {
 		return e, nil

@@ -3,7 +3,6 @@ package deployments
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,75 +62,10 @@ func (pasts) Restarts(level string) bool { return consistency.Level(level).Resta
 // it tell what it sees itself.
 func (pasts) Token(past string) string { return consistency.Contained(past) }
 
-// plans compiles the DAGs of the catalogue, each version once.
-type plans struct {
-	catalogue *broker.Catalogue
-	b         *broker.Broker
-
-	mu       sync.Mutex                 // guards compiled
-	compiled map[string]*dagengine.Plan // by "<name>@<version>"
-}
-
-var _ dagengine.Plans = (*plans)(nil)
-
-func (p *plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error) {
-	if entry, ok := p.catalogue.Lookup(dag); ok && entry.DAG != nil {
-		return p.compile(*entry.DAG)
-	}
-	rec, err := p.b.DAG(ctx, dag) // a call may be faster than the news of its DAG
-	if wire.KindOf(err) == wire.KindUnknown {
-		// A function that only newer workers of the pool have, while they roll out.
-		if _, missing := p.b.Function(ctx, dag); missing == nil {
-			return nil, workers.NotHosted(dag, nil)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return p.compile(rec)
-}
-
-func (p *plans) Version(ctx context.Context, id string) (*dagengine.Plan, error) {
-	p.mu.Lock()
-	plan := p.compiled[id]
-	p.mu.Unlock()
-	if plan != nil {
-		return plan, nil
-	}
-	name, version, _ := strings.Cut(id, "@")
-	if rec, ok := p.catalogue.Version(name, version); ok {
-		return p.compile(rec)
-	}
-	rec, err := p.b.DAGVersion(ctx, name, version)
-	if err != nil {
-		return nil, err
-	}
-	return p.compile(rec)
-}
-
-func (p *plans) compile(rec broker.DAGRecord) (*dagengine.Plan, error) {
-	id := rec.Name + "@" + rec.Version
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if plan := p.compiled[id]; plan != nil {
-		return plan, nil
-	}
-	graph, err := dagengine.Parse(rec.Spec)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := dagengine.Compile(graph)
-	if err != nil {
-		return nil, err
-	}
-	p.compiled[id] = plan
-	return plan, nil
-}
-
 // Signal brings a value from outside a run to the node that awaits it. A run that
 // hasn't begun yet is waited for, until ctx ends.
 func Signal(ctx context.Context, b *broker.Broker, run wire.RunID, name string, value wire.Value) error {
-	engine := dagengine.NewEngine(b, b, &plans{catalogue: b.NewCatalogue(), b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
+	engine := dagengine.NewEngine(b, b, &plans{catalogue: b.NewCatalogue(), b: b}, pasts{})
 	info, err := b.RunState(ctx, run)
 	for wait := 5 * time.Millisecond; err == nil; wait = min(2*wait, time.Second) {
 		if info.Status != wire.StatusPending && info.Status != wire.StatusRunning {

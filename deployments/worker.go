@@ -159,7 +159,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	if _, err := p.stores.Store(ctx, cfg.Namespace); err != nil {
 		return nil, err
 	}
-	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b, compiled: make(map[string]*dagengine.Plan)}, pasts{})
+	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b}, pasts{})
 	conf := workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, InHand: cfg.InHand, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
 		Functions: callable{b}, Post: post{b}, Ledger: b, Now: b.Now,

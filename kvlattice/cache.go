@@ -3,6 +3,7 @@ package kvlattice
 import (
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -175,7 +176,11 @@ func (e *entry) slotSeenLocked(writer string, rev uint64) {
 	if e.slots == nil {
 		e.slots = make(map[string]uint64)
 	}
-	e.slots[writer] = max(e.slots[writer], rev)
+	if have, known := e.slots[writer]; known {
+		e.slots[writer] = max(have, rev)
+		return
+	}
+	e.slots[strings.Clone(writer)] = rev // a part of a message's subject
 }
 
 // VersionsOf returns all values of a lattice that stand beside each other, the one

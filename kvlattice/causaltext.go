@@ -1,6 +1,7 @@
 package kvlattice
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -242,7 +243,7 @@ func (d *versionDoc) element(rest *[]byte, first bool) ([]byte, error) {
 		return nil, fmt.Errorf("%s: the body isn't that of its values", HeaderVersions)
 	}
 	if !d.Packed {
-		return text, nil
+		return bytes.Clone(text), nil // it may outlive the other values of the message
 	}
 	var value []byte // JSON has bytes in base 64
 	if err := json.Unmarshal(text, &value); err != nil {

@@ -28,7 +28,7 @@ const (
 func (s *Store) overdue(e *entry, slotSize int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	large := slotSize > largeSlot || s.dirty.size() > maxDirty
+	large := slotSize > largeSlot || s.dirty.size() > maxDirty || s.cfg.FoldAtOnce && slotSize > 0
 	return large && e.own.held() && !time.Now().Before(e.own.retry)
 }
 
@@ -196,6 +196,17 @@ func (s *Store) fold(ctx context.Context, e *entry) error {
 		return err
 	}
 	return s.purge(ctx, e, snap, rev)
+}
+
+// tidy folds the slots that others have left, unless a write of the key is under way. What
+// can't be folded now is left to the next reader.
+func (s *Store) tidy(ctx context.Context, e *entry) {
+	select {
+	case e.turn <- struct{}{}:
+		_ = s.fold(ctx, e)
+		<-e.turn
+	default:
+	}
 }
 
 // folded notes that the base at rev includes joined, and hence all of mine.

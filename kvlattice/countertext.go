@@ -125,7 +125,7 @@ func (c *Counter) parseSource(text string) error {
 	if len(fields) < 3 || len(fields)%2 == 0 {
 		return fmt.Errorf("%.80q isn't source|settled|total and pairs of node|operations", text)
 	}
-	source, err := url.PathUnescape(fields[0])
+	source, err := nameIn(fields[0])
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -149,7 +149,7 @@ func (c *Counter) parseSource(text string) error {
 }
 
 func (c *component) parseRecent(name, text string) error {
-	node, err := url.PathUnescape(name)
+	node, err := nameIn(name)
 	if err != nil {
 		return err
 	}
@@ -170,6 +170,13 @@ func (c *component) parseRecent(name, text string) error {
 		c.set(key, o)
 	}
 	return nil
+}
+
+// nameIn reads a name that was escaped within a longer text. It is a copy: what keeps the
+// name doesn't keep the text, which is that of a whole message.
+func nameIn(escaped string) (string, error) {
+	name, err := url.PathUnescape(escaped)
+	return strings.Clone(name), err
 }
 
 func parseOp(text string) (gap uint64, o op, err error) {

@@ -196,6 +196,9 @@ func (s *Store) fetch(ctx context.Context, e *entry, after uint64) (Lattice, uin
 		return nil, 0, err
 	}
 	s.observe(stored)
+	if s.cfg.FoldAtOnce && s.cfg.Writer != "" && len(snap.Slots) > s.cfg.CompactSlots {
+		s.tidy(ctx, e)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rev := snap.newest()

@@ -25,6 +25,11 @@ type Config struct {
 	// CompactSlots is how many slots a key may have before a reader folds them
 	// into the base. Default 8. More means cheaper writes and dearer misses.
 	CompactSlots int
+	// FoldAtOnce is for a store that nobody runs: whoever writes to a slot folds it before
+	// the write returns, and a read that sees more than CompactSlots folds them. That costs
+	// three round trips where writers meet. Without it the slots of programs that end stay.
+	// Others may be paused meanwhile: a slot is purged up to what the base includes.
+	FoldAtOnce bool
 	// Idle is how long a slot of ours rests before it is folded. Default 250 ms.
 	Idle time.Duration
 	// SmallBase is how large a value (bytes) may be to be written to the base

@@ -129,7 +129,7 @@ func parseVClock(s string) (VClock, error) {
 			if colon < 0 {
 				return VClock{}, fmt.Errorf("clock entry %q isn't writer:time", field)
 			}
-			writer, text = field[:colon], field[colon+1:]
+			writer, text = strings.Clone(field[:colon]), field[colon+1:] // not the whole message's
 		}
 		if err := checkWriter(writer); err != nil {
 			return VClock{}, err

@@ -17,7 +17,7 @@ func newBench(c *console) *cobra.Command {
 		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
 one run on one machine, and prints both and their ratio. -o json prints one object
 a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchFaults(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchPrograms(c), benchAutoscale(c), benchFleet(c), benchLocality(c), benchPlacement(c),
-		benchGrowth(c), benchComposition(c), benchGossip(c), benchPrediction(c), benchRetwis(c), benchAll(c), benchRole())
+		benchGrowth(c), benchSoak(c), benchComposition(c), benchGossip(c), benchPrediction(c), benchRetwis(c), benchAll(c), benchRole())
 	return cmd
 }
 

@@ -1,0 +1,65 @@
+package soak
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTrend(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	make60 := func(value func(i int) float64) []float64 {
+		values := make([]float64, 60)
+		for i := range values {
+			values[i] = value(i)
+		}
+		return values
+	}
+	for _, tt := range []struct {
+		name   string
+		values []float64
+		flat   bool
+	}{
+		{"constant", make60(func(int) float64 { return 40 }), true},
+		{"noise", make60(func(int) float64 { return 40 + 8*random.Float64() }), true},
+		{"spikes", make60(func(i int) float64 { return 40 + 400*float64(i%7/6) }), true},
+		{"rises while it warms up", make60(func(i int) float64 { return min(float64(4*i), 44) }), true},
+		{"falls", make60(func(i int) float64 { return 100 - float64(i) }), true},
+		{"rises slowly", make60(func(i int) float64 { return 40 + 0.4*float64(i) }), false},
+		{"rises, with noise", make60(func(i int) float64 { return 40 + float64(i) + 8*random.Float64() }), false},
+		{"rises late", make60(func(i int) float64 { return 40 + 20*float64(i/50) }), false},
+	} {
+		got, err := series{what: tt.name, values: tt.values, ratio: flatRatio, slack: heapSlack}.trend()
+		if err != nil || got.Flat != tt.flat {
+			t.Errorf("%s: %+v, %v, want flat: %v", tt.name, got, err, tt.flat)
+		}
+	}
+	if _, err := (series{values: make([]float64, leastSamples-1)}).trend(); err == nil {
+		t.Error("a trend was made of too few samples")
+	}
+}
+
+// The load runs without a failure, and everything is measured. Whether it is flat is not
+// for some seconds to tell.
+func TestRun(t *testing.T) {
+	var out bytes.Buffer
+	samples := 0
+	err := Run(t.Context(), Config{
+		For: 5 * time.Second, Samples: leastSamples, Rate: 4, Store: t.TempDir(), JSON: true,
+		Progress: func(string) { samples++ },
+	}, &out)
+	if err != nil && !errors.Is(err, errNotFlat) {
+		t.Fatal(err)
+	}
+	if samples != leastSamples {
+		t.Errorf("%d samples, want %d", samples, leastSamples)
+	}
+	for _, want := range []string{`"heap, MiB"`, `"goroutines"`, `"subjects of KV_state"`, `"operations"`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s is missing in:\n%s", want, out.String())
+		}
+	}
+}
