@@ -156,7 +156,7 @@ func TestServe(t *testing.T) {
 			{request('m', "r1/n", "text/plain", "to myself"), "o"},
 			{request('c', "1000"), "o|r1/n|text/plain|to myself"},
 			{request('a'), "o||[1,2]"},
-			{nil, "e|bad argument|request bad argument: it is empty"},
+			{nil, "e|bad argument|request: bad argument: it is empty"},
 			{[]byte("?"), "e|bad argument|"},
 			{request('g', "k"), "e|bad argument|"},
 			{request('g', "", "k", "more"), "e|bad argument|"},
