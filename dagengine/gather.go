@@ -39,7 +39,8 @@ const (
 // A meeting is where the results of several meet.
 type meeting struct {
 	at    string   // names it
-	from  []string // whose results, in order
+	from  []string // whose results, in order; nil: those of n items
+	n     int      // how many there are
 	fanIn int
 	few   bool // so few that they are read at once
 }
@@ -47,15 +48,11 @@ type meeting struct {
 // meeting returns where a delivery goes.
 func (e *Engine) meeting(c command) meeting {
 	m := meeting{at: c.join(), fanIn: e.fanIn}
-	if c.items > 0 {
-		m.from = make([]string, c.items)
-		for i := range m.from {
-			m.from[i] = strconv.Itoa(i)
-		}
-	} else {
+	if m.n = c.items; c.items == 0 {
 		m.from = slices.DeleteFunc(slices.Clone(c.to.feeds), func(from string) bool { return from == signalNode })
+		m.n = len(m.from)
 	}
-	m.few = len(m.from) <= e.few
+	m.few = m.n <= e.few
 	return m
 }
 
@@ -73,7 +70,7 @@ func (m *meeting) marks(level, group int) string {
 
 // top returns the level of the group that holds all.
 func (m *meeting) top() (level, members int) {
-	for members = len(m.from); members > m.fanIn; level++ {
+	for members = m.n; members > m.fanIn; level++ {
 		members = (members + m.fanIn - 1) / m.fanIn
 	}
 	return level, members
@@ -86,7 +83,10 @@ func (r *run) bring(ctx context.Context, m *meeting, c command, in wire.Input) (
 		fence, err = r.runs.PutInput(ctx, r.id, m.at, c.from, in)
 		return err == nil, fence, err
 	}
-	i := slices.Index(m.from, c.from)
+	i := c.item
+	if m.from != nil {
+		i = slices.Index(m.from, c.from)
+	}
 	if _, err = r.runs.PutInput(ctx, r.id, m.values(i), c.from, in); err == nil {
 		fence, err = r.mark(ctx, m, 0, i, len(in.Body)) // whoever sees it can read the result
 	}
@@ -103,7 +103,7 @@ func (r *run) mark(ctx context.Context, m *meeting, level, i, bytes int) (uint64
 
 // climb marks every group that is complete now, from the one of the i-th result on.
 func (r *run) climb(ctx context.Context, m *meeting, i int, fence uint64) (complete bool, last uint64, err error) {
-	for level, members := 0, len(m.from); ; level++ {
+	for level, members := 0, m.n; ; level++ {
 		group := i / m.fanIn
 		there, bytes, err := r.marked(ctx, m, level, group, fence)
 		if err != nil || there < min(m.fanIn, members-group*m.fanIn) {
@@ -139,7 +139,7 @@ func (r *run) marked(ctx context.Context, m *meeting, level, group int, fence ui
 func tooMuch(m *meeting, bytes int) error {
 	return &wire.Error{
 		Op: "gather", Name: m.at, Kind: wire.KindTooLarge,
-		Msg: fmt.Sprintf("%d results have %d bytes together, and %d is the most: store them under keys, and return the keys", len(m.from), bytes, maxGathered),
+		Msg: fmt.Sprintf("%d results have %d bytes together, and %d is the most: store them under keys, and return the keys", m.n, bytes, maxGathered),
 	}
 }
 
@@ -149,10 +149,10 @@ func (r *run) all(ctx context.Context, m *meeting, fence uint64) (map[string]wir
 		return r.runs.Inputs(ctx, r.id, m.at, fence)
 	}
 	var mu sync.Mutex // guards inputs
-	inputs := make(map[string]wire.Input, len(m.from))
+	inputs := make(map[string]wire.Input, m.n)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // groups under way: up to 8 MiB each
-	for i := 0; i < len(m.from); i += m.fanIn {
+	for i := 0; i < m.n; i += m.fanIn {
 		g.Go(func() error {
 			group, err := r.runs.Inputs(ctx, r.id, m.values(i), fence)
 			mu.Lock()
@@ -164,8 +164,8 @@ func (r *run) all(ctx context.Context, m *meeting, fence uint64) (map[string]wir
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if len(inputs) < len(m.from) { // the run has ended in this very moment; or somebody removed them
-		return nil, &wire.Error{Op: "gather", Name: m.at, Kind: wire.KindUnavailable, Msg: fmt.Sprintf("of %d results %d can be read; it is tried again", len(m.from), len(inputs))}
+	if len(inputs) < m.n { // the run has ended in this very moment; or somebody removed them
+		return nil, &wire.Error{Op: "gather", Name: m.at, Kind: wire.KindUnavailable, Msg: fmt.Sprintf("of %d results %d can be read; it is tried again", m.n, len(inputs))}
 	}
 	return inputs, nil
 }
@@ -205,7 +205,11 @@ func (r *run) gather(ctx context.Context, m *meeting, c command, fence uint64) (
 		return nil, "", err
 	}
 	pasts := make([]string, 0, len(inputs))
-	for _, from := range m.from {
+	for i := range m.n {
+		from := strconv.Itoa(i)
+		if m.from != nil {
+			from = m.from[i]
+		}
 		pasts = append(pasts, inputs[from].Past)
 	}
 	past, err = r.pasts.Join(pasts)
