@@ -187,7 +187,7 @@ func (b *Broker) storesNothing(ctx context.Context) error {
 	defer b.mux.close(id)
 	msg.Reply = reply
 	if err := b.nc.PublishMsg(msg); err != nil {
-		return nil //nolint:nilerr // it can't be asked, which is another matter
+		return nil // it can't be asked, which is another matter
 	}
 	select {
 	case err := <-answer:
@@ -202,7 +202,7 @@ func (b *Broker) storesNothing(ctx context.Context) error {
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if _, _, err := b.leaderOf(again, bucketStream(BucketPlatform)); err != nil {
-		return nil //nolint:nilerr // it is away, or has no leader
+		return nil // it is away, or has no leader
 	}
 	return errors.New("it answers, and doesn't acknowledge what it is to store")
 }
