@@ -240,14 +240,21 @@ func (w *Watermarks) ask(ctx context.Context, pool string, known watermark) (flo
 }
 
 // Settled returns up to which sequence the calls of a source, as named by Pool,
-// are settled: 0 if that incarnation of the stream is gone.
+// are settled: 0 if that incarnation of the stream is gone. If the name ends in
+// wire.SourceAgain, the runs that these calls began have ended as well.
 func (w *Watermarks) Settled(ctx context.Context, source string) (uint64, error) {
 	stream, _, _ := strings.Cut(source, "@")
 	pool, ok := strings.CutPrefix(stream, callsPrefix)
 	if !ok {
 		return 0, nil
 	}
+	source, again := strings.CutSuffix(source, wire.SourceAgain)
 	floor, current, err := w.Pool(ctx, pool)
+	if err == nil && again {
+		var held uint64
+		held, err = w.b.oldestLive(ctx, pool) // in this order: see Live
+		floor = min(floor, held)
+	}
 	if wire.KindOf(err) == wire.KindUnknown || err == nil && current != source {
 		return 0, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -135,9 +136,12 @@ func (b *Broker) Fetch(ctx context.Context, worker, run, ns, key, id string) (l 
 	return l, false, err
 }
 
-// Release tells all workers that a run has ended. It doesn't wait, and a worker
-// that doesn't hear it forgets the run's versions later.
-func (b *Broker) Release(run string) {
+// Release tells all workers that a run has ended, and removes the mark that it lives. It
+// doesn't wait, and a worker that doesn't hear it forgets the run's versions later.
+func (b *Broker) Release(run, source string) {
+	if stream, _, counts := strings.Cut(source, "@"); counts {
+		b.notLive(liveSubject(strings.TrimPrefix(stream, callsPrefix), run))
+	}
 	body, err := json.Marshal(pinnedVersion{Run: run})
 	if err == nil {
 		err = b.nc.Publish(subjectCache+peerRelease, body)

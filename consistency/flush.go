@@ -213,13 +213,18 @@ func Token(past, before string) string {
 	return (&Past{After: p.After, Token: true, Stamp: p.Stamp}).String()
 }
 
-// Release tells all workers that a run has ended, if any kept versions for it:
-// also those that kept some for an attempt that nobody knows of any more.
-func Release(past, run string, pins *Pins, peers Peers) {
+// Release tells that a run has ended, if it was one that may begin again: all workers
+// forget versions that they kept for it, also those that kept some for an attempt that
+// nobody knows of any more. A run that was one call counts as settled with that call.
+func Release(past, run string, oneCall bool, pins *Pins, peers Peers) {
 	p, err := ParsePast(past)
-	if err != nil || len(p.Workers) == 0 {
+	if err != nil || len(p.Workers) == 0 && (p.Origin == nil || oneCall) {
 		return
 	}
 	pins.Release(run)
-	peers.Release(run)
+	source := ""
+	if p.Origin != nil && !oneCall {
+		source = p.Origin.Source
+	}
+	peers.Release(run, source)
 }

@@ -32,6 +32,14 @@ type Past struct {
 	// Stamp is the latest timestamp that the run knows of, as kvlattice writes them:
 	// what comes next is ordered after it, whatever the servers' clocks say.
 	Stamp string `json:"stamp,omitempty"`
+	// Origin is the run's first call, under which a run counts that may begin again.
+	Origin *Origin `json:"origin,omitempty"`
+}
+
+// An Origin is a call as the source of counts: see Identity.
+type Origin struct {
+	Source string `json:"source"`
+	Seq    uint64 `json:"seq"`
 }
 
 // A past that holds nothing but a timestamp is what most calls carry that carry any: it
@@ -94,7 +102,7 @@ func isStamp(text string) bool {
 
 // String returns the past as one line of JSON; nothing if there is none.
 func (p *Past) String() string {
-	if len(p.After)+len(p.Seen)+len(p.Pins)+len(p.Workers) == 0 && !p.Token {
+	if len(p.After)+len(p.Seen)+len(p.Pins)+len(p.Workers) == 0 && !p.Token && p.Origin == nil {
 		if p.Stamp == "" {
 			return ""
 		}
@@ -214,6 +222,9 @@ func (p *Past) join(o *Past) (conflicts []string) {
 		p.keptBy(w)
 	}
 	p.Token = p.Token || o.Token
+	if p.Origin == nil {
+		p.Origin = o.Origin
+	}
 	p.Stamp = max(p.Stamp, o.Stamp) // as texts they are ordered as they are as times
 	return conflicts
 }
@@ -264,7 +275,7 @@ func (e *RestartError) RestartWith() string { return e.past.String() }
 // restart returns the error that has a run begin again. Its own writes are
 // forgotten, and the versions that a lost worker kept.
 func restart(p *Past, why, lost string) *RestartError {
-	next := Past{After: p.After, Seen: p.Seen, Workers: p.Workers, Token: p.Token, Stamp: p.Stamp}
+	next := Past{After: p.After, Seen: p.Seen, Workers: p.Workers, Token: p.Token, Stamp: p.Stamp, Origin: p.Origin}
 	for ns, keys := range p.Pins {
 		for key, pin := range keys {
 			if pin.Read != nil && pin.Read.At != lost {

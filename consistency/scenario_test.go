@@ -132,7 +132,7 @@ func (w *world) Fetch(_ context.Context, worker, run, ns, key, id string) (kvlat
 	return l, !ok, nil
 }
 
-func (w *world) Release(run string) {
+func (w *world) Release(run, _ string) {
 	for _, at := range w.workers {
 		at.pins.Release(run)
 	}
@@ -142,7 +142,7 @@ func (w *world) begin(name, past string, level consistency.Level, at *worker) st
 	w.calls++
 	end, _, _ := strings.Cut(name, ".")
 	s, err := consistency.NewSession(consistency.Config{
-		Identity: consistency.Identity{Writer: at.name, Log: "pool", Source: "calls", Seq: w.calls, Attempt: 1},
+		Identity: consistency.Identity{Writer: at.name, Log: "pool", Source: "calls", Seq: w.calls, Node: fmt.Sprint(w.calls), Attempt: 1},
 		Stored:   time.Now().Add(time.Duration(w.calls)), // time stands still here
 		Stores:   at, Level: level, Run: end, Past: past, Pins: &at.pins, Peers: w,
 	})
@@ -236,7 +236,7 @@ func (w *world) act(r *aRun, f []string) string {
 		if err := r.Flush(ctx); err != nil {
 			return err.Error()
 		}
-		consistency.Release(r.Past(), r.name, &r.at.pins, w)
+		consistency.Release(r.Past(), r.name, false, &r.at.pins, w)
 		kept := 0
 		for _, other := range w.workers {
 			runs, _ := other.pins.Size()

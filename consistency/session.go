@@ -40,8 +40,9 @@ type Peers interface {
 	// Fetch returns a version that a worker has pinned for a run; gone is true if
 	// it can't be had any more.
 	Fetch(ctx context.Context, worker, run, namespace, key, id string) (l kvlattice.Lattice, gone bool, err error)
-	// Release tells all workers that the run has ended. It doesn't wait.
-	Release(run string)
+	// Release tells all workers that the run has ended, and whoever settles the counts
+	// of the source under which it counted; empty for none. It doesn't wait.
+	Release(run, source string)
 }
 
 // An Identity says whose writes a session makes. Source, Seq and Node key what
@@ -126,12 +127,15 @@ func NewSession(cfg Config) (*Session, error) {
 		cfg.Stored = cfg.Now()
 	}
 	s := &Session{cfg: cfg, id: cfg.Identity, writes: make(map[ref]*write), clock: kvlattice.NewLogClock(cfg.Stored, cfg.Attempt)}
-	if cfg.Past == "" {
-		return s, nil
-	}
 	var err error
 	if s.past, err = ParsePast(cfg.Past); err != nil {
 		return nil, err
+	}
+	if cfg.Level.Restarts() {
+		if s.past.Origin == nil {
+			s.past.originate(cfg.Source, cfg.Seq)
+		}
+		s.id.Source, s.id.Seq = s.past.Origin.Source, s.past.Origin.Seq
 	}
 	stamp := s.past.Stamp
 	s.past.Stamp = ""

@@ -59,7 +59,7 @@ func (s *Session) callLocked() string {
 	if s.id.Log == "" {
 		return s.id.Writer
 	}
-	call := s.id.Log + "." + strconv.FormatUint(s.id.Seq, 10)
+	call := s.id.Log + "." + strconv.FormatUint(s.cfg.Seq, 10)
 	if s.id.Node != "" {
 		call += "/" + s.id.Node
 	}

@@ -18,7 +18,6 @@ func (r *run) began() map[string]wire.Input {
 	kept := map[string]wire.Input{pinned: {Value: jsonOf(r.plan.ID())}}
 	if r.call.Epoch == 0 && r.pasts.Restarts(r.call.Level) {
 		kept[argsOf] = wire.Input{Value: r.call.Args, Past: r.call.Past}
-		kept[startOf] = wire.Input{Value: jsonOf(r.call.Seq)}
 	}
 	return kept
 }
@@ -29,18 +28,6 @@ func jsonOf(v any) wire.Value {
 		panic(fmt.Sprintf("dagengine: a value of ours that can't be written: %v", err))
 	}
 	return wire.Value{Body: body}
-}
-
-// first has what this call counts be counted under the run's first call.
-func (r *run) first(ctx context.Context) error {
-	kept, err := r.runs.Inputs(ctx, r.call.Run, startNode, 0)
-	if err != nil {
-		return err
-	}
-	if call, ok := kept[startOf]; ok {
-		return call.Decode(&r.origin)
-	}
-	return nil
 }
 
 // again has the run begin again, from its argument, with the past that it agreed

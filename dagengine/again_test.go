@@ -32,10 +32,9 @@ func (r restarting) Past() string               { return "seen" }
 func TestRunBeginsAgain(t *testing.T) {
 	plan := diamond(t)
 	began := map[string]wire.Input{
-		argsOf:  {Value: wire.Value{Body: []byte("5")}, Past: "caller's"},
-		startOf: {Value: wire.Value{Body: []byte("3")}},
-		"l":     {Value: wire.Value{Body: []byte("1")}, Past: "left"},
-		"r":     {Value: wire.Value{Body: []byte("2")}, Past: "right"},
+		argsOf: {Value: wire.Value{Body: []byte("5")}, Past: "caller's"},
+		"l":    {Value: wire.Value{Body: []byte("1")}, Past: "left"},
+		"r":    {Value: wire.Value{Body: []byte("2")}, Past: "right"},
 	}
 	for _, tt := range []struct {
 		name  string
@@ -61,7 +60,7 @@ func TestRunBeginsAgain(t *testing.T) {
 			name:  "but not for ever",
 			call:  wire.Call{Run: "r", DAG: "d@1", Node: "l", Seq: 7, Epoch: maxRestarts},
 			given: restarting{&recorder{hosts: "l", inputs: began}, true},
-			want:  "version; claim l by 7; claim l by 7; invoke l ; done l at w, flush; put j l=\"l\"; inputs j fence 9",
+			want:  "version; claim l by 7; invoke l ; done l at w, flush; put j l=\"l\"; inputs j fence 9",
 			check: func(t *testing.T, _ Outcome, _ []wire.Call, err error) {
 				t.Helper()
 				if wire.KindOf(err) != wire.KindConflict {
@@ -71,9 +70,9 @@ func TestRunBeginsAgain(t *testing.T) {
 		},
 		{
 			name:  "and keeps what a start needs for it",
-			call:  wire.Call{Run: "r", Seq: 3, Args: wire.Value{Body: []byte("5")}},
+			call:  wire.Call{Run: "r", Stream: "calls", Seq: 3, Args: wire.Value{Body: []byte("5")}},
 			given: restarting{&recorder{hosts: "a b"}, false},
-			want:  "latest d; invoke a 5; invoke b \"a\"; done a at w, done b at w, flush, put $start args=5, put $start call=3, put $start version=\"" + plan.ID() + "\"; dispatch l, dispatch r",
+			want:  "latest d; restartable; invoke a 5; invoke b \"a\"; done a at w, done b at w, flush, live r of calls, put $start args=5, put $start version=\"" + plan.ID() + "\"; dispatch l, dispatch r",
 			check: func(t *testing.T, _ Outcome, calls []wire.Call, err error) {
 				t.Helper()
 				if err != nil || len(calls) != 2 || calls[0].Past != "seen" || calls[0].Epoch != 0 {
@@ -82,10 +81,10 @@ func TestRunBeginsAgain(t *testing.T) {
 			},
 		},
 		{
-			name:  "its second start counts as the first",
+			name:  "its second start is marked already",
 			call:  wire.Call{Run: "r", Seq: 30, Epoch: 1, DAG: "d@1", Args: wire.Value{Body: []byte("5")}},
 			given: restarting{&recorder{hosts: "a b", inputs: began}, false},
-			want:  "version; inputs $start fence 0; invoke a 5; invoke b \"a\"; done a at w, done b at w, flush, put $start version=\"" + plan.ID() + "\"; dispatch l, dispatch r",
+			want:  "version; restartable; invoke a 5; invoke b \"a\"; done a at w, done b at w, flush, put $start version=\"" + plan.ID() + "\"; dispatch l, dispatch r",
 			check: func(t *testing.T, _ Outcome, calls []wire.Call, err error) {
 				t.Helper()
 				if err != nil || len(calls) != 2 || calls[0].Epoch != 1 {

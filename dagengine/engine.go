@@ -25,6 +25,8 @@ type Host interface {
 	Worker() string
 	// Past returns what the run has seen so far, for the nodes that come next.
 	Past() string
+	// Restartable says that the run, whose first call this is, may begin again.
+	Restartable() error
 }
 
 // An Invocation is one execution of a node.
@@ -34,9 +36,6 @@ type Invocation struct {
 	Step  string
 	Args  wire.Value
 	Level string // of consistency; empty is the default
-	// Origin is the sequence of the call under which the node counts: this one's,
-	// or the one's that it repeats in a run that began again.
-	Origin uint64
 	// Await, of a node that runs a DAG, is the run whose result is the node's.
 	Await wire.RunID
 }
@@ -71,6 +70,9 @@ type Runs interface {
 	// as any asks. Calls are told apart by their sequence. A late one may come when
 	// the run has ended and its state is gone: then the owner is 0, and nothing stays.
 	Claim(ctx context.Context, run wire.RunID, node string, call uint64, late bool) (owner uint64, err error)
+	// Live notes that a run goes on in other calls which may begin again, until its host
+	// hears of its end. Its first call is in that stream, and isn't acknowledged yet.
+	Live(ctx context.Context, run wire.RunID, stream string) error
 	// Done stores when and where a node ran.
 	Done(ctx context.Context, run wire.RunID, t wire.NodeTiming) error
 	// Timings returns all that Done stored.
@@ -147,7 +149,7 @@ func (e *Engine) Run(ctx context.Context, call wire.Call, host Host) (Outcome, e
 	if call.Node == "" {
 		call.Began = call.Stored
 	}
-	r := &run{Engine: e, plan: plan, call: &call, host: host, id: call.RunState(), origin: call.Seq, taken: time.Now()}
+	r := &run{Engine: e, plan: plan, call: &call, host: host, id: call.RunState(), taken: time.Now()}
 	out, err := r.carryOn(ctx)
 	if again, ok := errors.AsType[restart](err); ok {
 		return r.again(ctx, again)
@@ -202,7 +204,6 @@ type run struct {
 	call    *wire.Call
 	host    Host
 	id      wire.RunID        // of the run's state
-	origin  uint64            // the sequence of the call that this one is, or repeats in a run that began again
 	taken   time.Time         // when this worker took the call
 	timings []wire.NodeTiming // of the nodes that this call ran
 }
@@ -211,7 +212,6 @@ type run struct {
 const (
 	pinned    = "version"   // of the DAG
 	argsOf    = "args"      // the argument, and the caller's past: for a run that may begin again
-	startOf   = "call"      // the sequence of its first call, likewise
 	callerOf  = "caller"    // whom and what its calls are for: for a run that awaits signals
 	epochOf   = "epoch"     // how often it has begun again, likewise
 	signalled = "signalled" // nothing: it is stored to be read after
@@ -248,8 +248,8 @@ func (r *run) begin(ctx context.Context) ([]command, error) {
 				return nil, err
 			}
 		}
-		if r.call.Epoch > 0 {
-			if err := r.first(ctx); err != nil {
+		if r.pasts.Restarts(r.call.Level) {
+			if err := r.host.Restartable(); err != nil {
 				return nil, err
 			}
 		}
@@ -262,11 +262,6 @@ func (r *run) begin(ctx context.Context) ([]command, error) {
 	owner, err := r.runs.Claim(ctx, r.id, r.call.Step(), r.call.Seq, r.late())
 	if err != nil || owner != r.call.Seq {
 		return nil, err
-	}
-	if r.call.Epoch > 0 {
-		if r.origin, err = r.runs.Claim(ctx, r.call.Run, r.call.Step(), r.call.Seq, false); err != nil {
-			return nil, err
-		}
 	}
 	return []command{{do: invoke, to: v, value: r.call.Args, item: r.call.Item, items: r.call.Items}}, nil
 }
@@ -298,7 +293,7 @@ func (r *run) fused(ctx context.Context, todo []command) ([]command, error) {
 
 // invoke runs a node here and now.
 func (r *run) invoke(ctx context.Context, c command) (wire.Value, error) {
-	in := Invocation{Node: c.to.node, Step: c.step(), Args: c.value, Level: r.call.Level, Origin: r.origin}
+	in := Invocation{Node: c.to.node, Step: c.step(), Args: c.value, Level: r.call.Level}
 	if in.Node.DAG != "" {
 		in.Await = wire.Contained(r.call.Run, r.call.Epoch, in.Step)
 		if err := r.begins(ctx, in.Node.DAG, in.Await, c.value); err != nil {
@@ -353,6 +348,9 @@ func (r *run) settle(ctx context.Context) error {
 	}
 	if r.call.Node == "" && !r.keepsAtOnce() {
 		g.Go(func() error { return r.keep(ctx, r.id, r.began()) })
+	}
+	if r.call.Node == "" && r.call.Epoch == 0 && r.pasts.Restarts(r.call.Level) {
+		g.Go(func() error { return r.runs.Live(ctx, r.call.Run, r.call.Stream) })
 	}
 	return g.Wait()
 }

@@ -54,6 +54,10 @@ func (r *recorder) Claim(_ context.Context, _ wire.RunID, node string, call uint
 	return call, r.note("claim %s by %d", node, call)
 }
 
+func (r *recorder) Live(_ context.Context, run wire.RunID, stream string) error {
+	return r.note("live %s of %s", run, stream)
+}
+
 func (r *recorder) Done(_ context.Context, _ wire.RunID, t wire.NodeTiming) error {
 	return r.note("done %s at %s", t.Node, t.Worker)
 }
@@ -88,6 +92,7 @@ func (r *recorder) Invoke(_ context.Context, in Invocation) (wire.Value, error) 
 }
 func (r *recorder) Flush(context.Context) error { return r.note("flush") }
 func (r *recorder) Past() string                { return "" }
+func (r *recorder) Restartable() error          { return r.note("restartable") }
 
 func (r *recorder) Join([]string) (string, error) { return "", nil }
 func (r *recorder) Restarts(string) bool          { return false }
@@ -285,6 +290,10 @@ func (i idle) Invoke(_ context.Context, in Invocation) (wire.Value, error) {
 	return in.Args, nil
 }
 func (i idle) Past() string                                   { return "" }
+func (i idle) Restartable() error                             { return nil }
+func (i idle) Join([]string) (string, error)                  { return "", nil }
+func (i idle) Restarts(string) bool                           { return false }
+func (i idle) Token(past string) string                       { return past }
 func (i idle) Flush(context.Context) error                    { return nil }
 func (i idle) Latest(context.Context, string) (*Plan, error)  { return i.plan, nil }
 func (i idle) Version(context.Context, string) (*Plan, error) { return i.plan, nil }
@@ -297,7 +306,7 @@ func BenchmarkFusedRun(b *testing.B) {
 		b.Fatal(err)
 	}
 	host := idle{plan}
-	engine := NewEngine(nil, nil, host, nil) // nil: the fast path uses none of them
+	engine := NewEngine(nil, nil, host, host) // nil: the fast path uses none of them
 	call := wire.Call{Run: "r", Name: "compose", Args: wire.Value{Body: []byte("5")}, Attempt: 1}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -157,6 +157,8 @@ func (w *world) Claim(_ context.Context, run wire.RunID, node string, call uint6
 	return owner, err
 }
 
+func (w *world) Live(context.Context, wire.RunID, string) error { return nil }
+
 // overLocked says whether a run has ended: by its result, and by what it began with,
 // which goes with its end.
 func (w *world) overLocked(run wire.RunID, node string) bool {
@@ -373,6 +375,7 @@ type simHost struct {
 func (h *simHost) Hosts(function string) bool { return h.poolOf(function) == h.pool }
 func (h *simHost) Worker() string             { return h.name }
 func (h *simHost) Past() string               { return "" }
+func (h *simHost) Restartable() error         { return nil }
 
 func (w *world) Join([]string) (string, error) { return "", nil }
 func (w *world) Restarts(string) bool          { return false }

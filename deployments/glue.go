@@ -46,7 +46,7 @@ func (h hostOf) Hosts(function string) bool {
 func (h hostOf) Invoke(ctx context.Context, in dagengine.Invocation) (wire.Value, error) {
 	n := in.Node
 	return h.Host.Invoke(ctx, workers.Step{
-		Node: in.Step, Await: in.Await, Function: n.FunctionName(), Level: in.Level, Origin: in.Origin,
+		Node: in.Step, Await: in.Await, Function: n.FunctionName(), Level: in.Level,
 		Limits: wire.Limits{Timeout: n.Timeout, Attempts: n.Attempts, Backoff: n.Backoff},
 	}, in.Args)
 }

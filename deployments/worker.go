@@ -162,7 +162,7 @@ func newParts(ctx context.Context, b *broker.Broker, cfg WorkerConfig) (*parts, 
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: p.catalogue, b: b}, pasts{})
 	conf := workers.Config{
 		ID: p.id, Pool: cfg.Pool, Source: source, Slots: cfg.MaxSlots, InHand: cfg.InHand, AckWait: b.AckWait(cfg.Pool), Namespace: cfg.Namespace, Log: cfg.Log,
-		Functions: callable{b}, Post: post{b}, Ledger: b, Now: b.Now,
+		Functions: callable{b}, Post: post{b}, Ledger: b, Now: b.Now, Settled: marks.Settled,
 	}
 	p.placer = newPlacer(b, p)
 	conf.References, conf.HasNamespace = p.placer, p.stores.has

@@ -315,13 +315,18 @@ func (j *job) open(step Step, level string) (err error) {
 	if err != nil {
 		return err
 	}
-	seq := j.call.Seq
-	if step.Origin != 0 {
-		seq = step.Origin
+	if promised.Restarts() && j.w.cfg.Settled != nil {
+		j.past, err = consistency.Reopen(j.past, func(source string) (uint64, error) {
+			floor, err := j.w.cfg.Settled(j.ctx, source)
+			return floor, storeError(err)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	j.session, err = consistency.NewSession(consistency.Config{
 		Identity: consistency.Identity{
-			Writer: j.w.cfg.ID, Log: j.w.cfg.Pool, Source: cmp.Or(j.call.Source, j.w.cfg.Source), Seq: seq, Node: step.Node,
+			Writer: j.w.cfg.ID, Log: j.w.cfg.Pool, Source: cmp.Or(j.call.Source, j.w.cfg.Source), Seq: j.call.Seq, Node: step.Node,
 			Attempt: j.call.Epoch*epochAttempts + j.call.Attempt,
 		},
 		Stores: j.w.stores, Level: promised, Stored: j.call.Stored, Now: j.w.cfg.Now,
@@ -333,6 +338,12 @@ func (j *job) open(step Step, level string) (err error) {
 // epochAttempts is more than a call is ever handed out: what a run counts after it
 // began again replaces what it counted before.
 const epochAttempts = 1_000_000
+
+// Restartable has what the run counts be counted under this call, which is its first.
+func (j *job) Restartable() (err error) {
+	j.past, err = consistency.Originate(j.past, cmp.Or(j.call.Source, j.w.cfg.Source), j.call.Seq)
+	return err
+}
 
 // Past returns what the run has seen so far.
 func (j *job) Past() string {

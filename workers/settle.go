@@ -65,7 +65,6 @@ func (j *job) finish(r *wire.Result) {
 		r.Kept, r.Node = r.Kept || r.Status != wire.StatusOK, j.call.Node
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
 	}
-	consistency.Release(j.past, string(j.call.Run), &j.w.pins, j.w.peers)
 	j.store(r, storeTries)
 }
 
@@ -89,6 +88,7 @@ func (j *job) store(r *wire.Result, tries int) {
 			}
 			j.nak(j.longer(waitForStorage))
 		} else {
+			consistency.Release(j.past, string(j.call.Run), j.call.Node == "" && j.call.Epoch == 0, &j.w.pins, j.w.peers)
 			j.discard()
 		}
 		j.w.settled(j)

@@ -57,6 +57,9 @@ type Config struct {
 	References References
 	// Ledger knows of earlier calls. Nil: there are none.
 	Ledger Ledger
+	// Settled returns up to which sequence the calls of a source have ended for good. Nil:
+	// none has.
+	Settled func(ctx context.Context, source string) (uint64, error)
 	// Now tells the servers' time. Default time.Now.
 	Now func() time.Time
 	// Log is told of failures and of starting and stopping. Nil is silent.
@@ -127,6 +130,8 @@ type Host interface {
 	Worker() string
 	// Past returns what the run has seen so far, for the calls that come next.
 	Past() string
+	// Restartable says that the run, whose first call this is, may begin again.
+	Restartable() error
 }
 
 // A Step is one execution of a function within a call.
@@ -135,8 +140,6 @@ type Step struct {
 	Function string
 	Limits   wire.Limits // fields over 0 override the function's
 	Level    string      // of consistency; empty is the function's
-	// Origin is the sequence of the call under which it counts; 0 is the call in hand.
-	Origin uint64
 	// Await, instead of a Function, is a run whose result is the step's.
 	Await wire.RunID
 }

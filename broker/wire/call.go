@@ -106,6 +106,10 @@ func Address(run RunID, step string) string {
 	return string(run) + ":" + step
 }
 
+// SourceAgain ends the name of a source of counts whose runs may begin again. A call of
+// such a run counts under the run's first call, which is settled when the run has ended.
+const SourceAgain = "!"
+
 // Step names what the call runs of its DAG: the node, or an item of it.
 func (c *Call) Step() string {
 	if c.Items == 0 {
