@@ -200,7 +200,7 @@ func TestAnythingInAMailboxIsReceived(t *testing.T) {
 			continue // passed over
 		}
 		got, err := box.Receive(t.Context(), 30*time.Second)
-		if err != nil || got == nil || string(got.Value.Body) != m.want || got.Value.Type != m.typ {
+		if err != nil || got == nil || string(got.Body) != m.want || got.Type != m.typ {
 			t.Errorf("%q was received as %+v, %v; want %q of type %q", m.body, got, err, m.want, m.typ)
 		}
 	}

@@ -334,7 +334,7 @@ func answer(v any, err error) string {
 
 // takeStep writes every kind of lattice, and says that it has begun.
 func takeStep(ctx context.Context, s *cloudburst.Session, at step) (step, error) {
-	fmt.Println("ran", fmt.Sprintf("%d/%d", at.Caller, at.N), time.Now().UnixNano())
+	fmt.Fprintln(os.Stdout, "ran", fmt.Sprintf("%d/%d", at.Caller, at.N), time.Now().UnixNano())
 	writes := []func() error{
 		func() error { return s.Counter(at.key("counter")).Add(ctx, 1) },
 		func() error { return s.Counter("all").Add(ctx, 1) },
