@@ -40,9 +40,7 @@ class Writer:
 
     def function(self, func):
         """Writes a function as the entry."""
-        if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
-            raise BadArgument(f"{func.__name__} is async: a worker calls plain functions", hint="def handler(cloudburst, x): return asyncio.run(...)")
-        if inspect.isgeneratorfunction(func):
+        if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
             raise BadArgument(f"{func.__name__} is a generator: what it yields has no form as a result", hint="return a list")
         plain = inspect.unwrap(func)
         if not isinstance(plain, types.FunctionType):

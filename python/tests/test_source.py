@@ -213,13 +213,13 @@ class Source(unittest.TestCase):
     def test_refused(self):
         client = cloudburst.Client(cloudburst.transport.Transport("http://127.0.0.1:1"))
 
-        async def later(_):
-            pass
+        async def several(_):
+            yield 1
 
         for func, says in [
             (undefined, "undefined uses later_defined, which isn't defined"),
             (lambda _: client.get("k"), "which can't go to a worker"),
-            (later, "is async"),
+            (several, "is a generator"),
             (7, "7 is no function"),
         ]:
             with self.assertRaises(cloudburst.BadArgument) as caught:
