@@ -137,13 +137,13 @@ func conflicts(a, b string) bool { return a != "" && b != "" && a != b }
 
 // errConflict is the error of a call whose id is another call's.
 func errConflict(run wire.RunID, name, other string) *wire.Error {
-	what := "another argument, or of another function"
+	what := "with another argument, or of another function"
 	if other != "" && other != name {
-		what = "the function or DAG " + strconv.Quote(other)
+		what = "of the function or DAG " + strconv.Quote(other)
 	}
 	return &wire.Error{
 		Op: "call", Name: name, Kind: wire.KindConflict,
-		Msg: fmt.Sprintf("the run id %q belongs to a call with %s; choose another id, or look for its result", run, what),
+		Msg: fmt.Sprintf("the run id %q belongs to a call %s; choose another id, or look for its result", run, what),
 	}
 }
 

@@ -50,18 +50,22 @@ func createError(stream string, err error) error {
 			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit, or give the platform smaller sizes, such as --backlog-size 100MiB",
 		}
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeNoReplicas {
+	if isNoReplicas(err) {
 		return noReplicas("create stream", stream, err)
 	}
 	return apiError("create stream", stream, err)
+}
+
+func isNoReplicas(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeNoReplicas
 }
 
 // noReplicas is the error for copies that a server alone can't keep.
 func noReplicas(op, stream string, err error) error {
 	return &wire.Error{
 		Op: op, Kind: wire.KindBadArgument, Name: stream, Err: err,
-		Msg: "a NATS server that is alone keeps one copy: use --replicas 1, or servers that are joined into a cluster",
+		Msg: "a NATS server that is alone keeps one copy: leave replicas at 1, or join servers into a cluster",
 	}
 }
 

@@ -361,6 +361,7 @@ func (b *Broker) writeRecord(ctx context.Context, r record, t Topology) (uint64,
 // only the fields in which they do.
 func (b *Broker) fit(ctx context.Context, from, to Topology) error {
 	var errs []error
+	var alone bool
 	err := b.eachStream(ctx, func(name string, have config) error {
 		old, ours := from.wanted(name, have)
 		if !ours {
@@ -370,6 +371,10 @@ func (b *Broker) fit(ctx context.Context, from, to Topology) error {
 		next, err := have.change(old, wanted)
 		if err == nil && next != nil {
 			_, err = b.configOf(ctx, "STREAM.UPDATE."+name, next, b.timeout)
+			if isNoReplicas(err) && alone {
+				return nil // as was said of another stream
+			}
+			alone = alone || isNoReplicas(err)
 			err = resizeError(name, err)
 		}
 		if pool, calls := strings.CutPrefix(name, CallsStream("")); err == nil && calls && from.AckWait != to.AckWait {
@@ -395,8 +400,7 @@ func (b *Broker) fitConsumer(ctx context.Context, pool string, from, to Topology
 
 // resizeError says what to do where a stream can't have another size.
 func resizeError(stream string, err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == codeNoReplicas {
+	if isNoReplicas(err) {
 		return noReplicas("change stream", stream, err)
 	}
 	return createError(stream, err)

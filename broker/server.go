@@ -356,7 +356,7 @@ func parseListen(listen string, remote bool) (host string, port int, err error) 
 	ip := net.ParseIP(host)
 	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && !remote {
 		return "", 0, serverError(wire.KindBadArgument, listen,
-			"other machines reach this address, and there is no authentication: listen on 127.0.0.1, or allow remote access where the network itself is protected", nil)
+			"other machines reach this address, and there is no authentication: listen on 127.0.0.1, or allow remote access (--allow-remote) where the network itself is protected", nil)
 	}
 	if port == 0 {
 		port = server.RANDOM_PORT

@@ -86,7 +86,7 @@ func (p *Plan) signal(name string) (*vertex, error) {
 	}
 	msg := p.Name() + " awaits no signals"
 	if has := p.Signals(); len(has) > 0 {
-		msg = fmt.Sprintf("%s awaits no such signal: there are %s", p.Name(), strings.Join(has, ", "))
+		msg = fmt.Sprintf("%s awaits no such signal; it awaits %s", p.Name(), strings.Join(has, ", "))
 	}
 	return nil, &wire.Error{Op: "signal", Name: name, Kind: wire.KindUnknown, Msg: msg}
 }

@@ -32,6 +32,7 @@ func (p *plans) Latest(ctx context.Context, dag string) (*dagengine.Plan, error)
 		if _, missing := p.b.Function(ctx, dag); missing == nil {
 			return nil, workers.NotHosted(dag, nil)
 		}
+		return nil, &wire.Error{Op: "call", Name: dag, Kind: wire.KindUnknown, Msg: "there is no such function or DAG any more: deploy or apply it again, then replay the call", Err: err}
 	}
 	if err != nil {
 		return nil, err

@@ -138,7 +138,7 @@ func TestUsageErrors(t *testing.T) {
 		{"server --nats nats://x --store y", []string{"--store is for the server inside"}},
 		{"server --listen none", []string{"port 0"}},
 		{"server --log loud", []string{"debug, info, warn and error"}},
-		{"server --backlog-size lots", []string{"--backlog-size lots: it is a size"}},
+		{"server --backlog-size lots", []string{"--backlog-size lots: want a size"}},
 		{"demo --nats nats://x --store y", []string{"--store is for the server inside"}},
 		{"bench call --nats nats://x", []string{"its own server"}},
 		{"bench call --transport pigeon", []string{"pigeon"}},

@@ -34,7 +34,7 @@ func (t *topology) addIgnored(flags *pflag.FlagSet, names ...string) {
 	for _, size := range broker.Sizes() {
 		if slices.Contains(names, size.Name) {
 			flags.Var(&sizeFlag{size, &t.Topology}, size.Name, size.About)
-			if err := flags.MarkDeprecated(size.Name, "the platform knows its sizes: see `cloudburst platform`"); err != nil {
+			if err := flags.MarkDeprecated(size.Name, "it changes nothing: `cloudburst platform set` changes the platform's sizes"); err != nil {
 				panic(err) // it is there: the line above
 			}
 		}

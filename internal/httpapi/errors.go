@@ -30,7 +30,7 @@ var codes = map[wire.Kind]struct{ code, hint string }{
 	wire.KindUnknown:     {"unknown", "GET /v1/openapi.json lists what there is"},
 	wire.KindTooLarge:    {"too_large", "split it, or keep parts of it in state and pass references"},
 	wire.KindBusy:        {"busy", "try again later, with the same ?run= so that it runs once"},
-	wire.KindConflict:    {"conflict", "it exists otherwise: remove that first, or choose another name"},
+	wire.KindConflict:    {"conflict", "the message says what stands in the way: remove that, or choose another name or id"},
 	wire.KindUnavailable: {"unavailable", "try again later; GET /readyz tells when it is back"},
 	wire.KindPermanent:   {"function_failed", "the function says that trying again is useless"},
 	wire.KindCrashed:     {"crashed", "it brought its workers down; it is kept as a dead letter"},

@@ -216,7 +216,7 @@ func TestSignals(t *testing.T) {
 	g := newGateway(t, Config{})
 	g.want(g.do("PUT", "/v1/dags/order", `{"name":"order","nodes":[{"name":"bytes","as":"order","signal":"approve"}]}`), 200)
 	g.want(g.do("POST", "/v1/fn/order?async&run=order%2F1", "9"), 202)
-	g.want(g.do("POST", "/v1/runs/order%2F1/signals/aprove", "true"), 404, "there are approve")
+	g.want(g.do("POST", "/v1/runs/order%2F1/signals/aprove", "true"), 404, "it awaits approve")
 	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", "{"), 400)
 	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", `{"by":"eve"}`), 204)
 	g.want(g.do("POST", "/v1/runs/order%2F1/signals/approve", "false"), 409, `"conflict"`)

@@ -244,7 +244,7 @@ func Listen(ctx context.Context, addr string, remote bool) (net.Listener, error)
 		host = "127.0.0.1"
 	}
 	if !localName(host) && !remote {
-		return nil, bad("other machines reach this address, and there is no authentication: listen on 127.0.0.1, or allow remote access where the network itself is protected")
+		return nil, bad("other machines reach this address, and there is no authentication: listen on 127.0.0.1, or allow remote access (--allow-remote) where the network itself is protected")
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil && errors.Is(err, syscall.EADDRINUSE) {
