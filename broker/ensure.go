@@ -47,7 +47,7 @@ func createError(stream string, err error) error {
 	if isNoStorage(err) {
 		return &wire.Error{
 			Op: "create stream", Kind: wire.KindBusy, Name: stream, Err: err,
-			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit, or give the platform smaller sizes, such as --backlog-size 100MiB",
+			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit (--max-store), or give the platform smaller sizes, such as --backlog-size 100MiB",
 		}
 	}
 	if isNoReplicas(err) {
