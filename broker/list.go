@@ -354,5 +354,5 @@ func (m marks) foundOf(msg *nats.Msg) RunInfo {
 func runOf(msg *nats.Msg) wire.RunID {
 	h := wire.Header(msg.Header)
 	_, node := parseCallSubject(wire.First(h, jetstream.SubjectHeader))
-	return runOfCall(h, node, placeOf(&wire.Call{Stream: wire.First(h, jetstream.StreamHeader), Seq: sequenceOf(msg)}))
+	return runOfCall(h, &wire.Call{Node: node, Stream: wire.First(h, jetstream.StreamHeader), Seq: sequenceOf(msg)})
 }

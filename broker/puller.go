@@ -406,7 +406,7 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 	if wire.First(h, wire.HeaderChunks) != "" {
 		c.Args.Type = manifestType + c.Args.Type
 	}
-	c.Run = runOfCall(h, c.Node, placeOf(c))
+	c.Run = runOfCall(h, c)
 	c.Fresh = wire.First(h, wire.HeaderFresh) != "" || c.Run == placeOf(c)
 	if c.Node != "" || c.Epoch > 0 {
 		c.Digest = wire.First(h, wire.HeaderDigest)
@@ -417,15 +417,15 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 // runOfCall returns the run that a stored call belongs to. A run that the platform
 // began of its own accord has its id in Cb-Run, too, or is inside of another one; a
 // caller's own id that looks like one of those is none.
-func runOfCall(h wire.Header, node string, place wire.RunID) wire.RunID {
+func runOfCall(h wire.Header, c *wire.Call) wire.RunID {
 	id, of := wire.RunID(wire.First(h, wire.HeaderRun)), wire.RunID(wire.First(h, wire.HeaderOf))
 	switch {
-	case (node != "" || epochOf(h) > 0 || id == of) && wire.CheckRunID(of) == nil:
+	case (c.Node != "" || epochOf(h) > 0 || id == of) && wire.CheckRunID(of) == nil:
 		return of
 	case wire.CheckCallerID(id) == nil, count(wire.First(h, wire.HeaderDepth)) > 0 && wire.CheckRunID(id) == nil:
 		return id
 	}
-	return place
+	return placeOf(c)
 }
 
 // placeOf is the id of a run whose caller gave none: where its call is stored.
@@ -449,6 +449,9 @@ func itemOf(h wire.Header) (item, items int) {
 
 // count reads a number of ours; what can't be read is 0.
 func count(text string) int {
+	if text == "" {
+		return 0 // as most are: parsing would make an error of each
+	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
 		return 0
