@@ -153,6 +153,26 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// What can't be read of a query, and what is there twice, is an error: ?run=a;b without
+// its id would be another run with each try.
+func TestQueriesAreReadWhole(t *testing.T) {
+	g := newGateway(t, Config{})
+	for query, says := range map[string]string{
+		"run=a;b":         "';' is written as %3B",
+		"run=100%":        "'%' as %25",
+		"run=%zz":         "can't be read",
+		"async;run=a":     "can't be read",
+		"run=a&run=b":     "it is there 2 times",
+		"async&async&run": "it is there 2 times",
+	} {
+		g.want(g.do("POST", "/v1/fn/square?"+query, "5"), 400, "bad_argument", says)
+	}
+	g.want(g.do("GET", "/v1/runs?limit=%zz", ""), 400, "can't be read")
+	g.want(g.do("GET", "/v1/kv/state?prefix=a&prefix=b", ""), 400, "it is there 2 times")
+	g.want(g.do("PUT", "/v1/fn/f?arg=a&arg=b&entry=x&entry=y", "x"), 400, "entry")
+	g.want(g.do("POST", "/v1/fn/square?run=a%2Fb", "5"), 200, "25")
+}
+
 // Every operation is asked in the ways that don't depend on what it does, and takes
 // the parameters that the document has.
 func TestEveryOperation(t *testing.T) {

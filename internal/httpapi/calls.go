@@ -207,9 +207,17 @@ func parameterError(name, value string, err error) error {
 	return &wire.Error{Op: "read parameter", Name: name, Kind: wire.KindBadArgument, Msg: fmt.Sprintf("%v (%q)", err, value), Err: err}
 }
 
-// only refuses parameters that mean nothing: somebody relies on them.
-func only(q url.Values, names []string) error {
-	for name := range q {
+// only refuses parameters that mean nothing: somebody relies on them. Of one that is
+// given twice, one would mean nothing.
+func only(query string, names []string) error {
+	q, err := url.ParseQuery(query)
+	if err != nil { // url.Values would lack what can't be read
+		return &wire.Error{Op: "read parameters", Name: query, Kind: wire.KindBadArgument, Msg: "they can't be read: ';' is written as %3B, and '%' as %25", Err: err}
+	}
+	for name, values := range q {
+		if len(values) > 1 && name != "arg" {
+			return &wire.Error{Op: "read parameter", Name: name, Kind: wire.KindBadArgument, Msg: "it is there " + strconv.Itoa(len(values)) + " times, and has one value"}
+		}
 		switch near := wire.Near(name, slices.Values(names)); {
 		case slices.Contains(names, name):
 		case len(names) == 0:

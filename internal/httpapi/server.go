@@ -217,7 +217,7 @@ func (s *Server) handler(rt route) http.HandlerFunc {
 				writeError(w, http.StatusInternalServerError, body{Code: "internal", Message: "the gateway failed", Hint: "this is a defect: the server's log has more"})
 			}
 		}()
-		err := only(r.URL.Query(), rt.query)
+		err := only(r.URL.RawQuery, rt.query)
 		if err == nil {
 			err = rt.handle(w, r)
 		}
