@@ -104,12 +104,13 @@ func (b *Broker) Workers(ctx context.Context) ([]WorkerInfo, error) {
 	var list []WorkerInfo
 	// One token: locks have two.
 	err := b.scan(ctx, bucketStream(BucketWorkers), bucketSubject(BucketWorkers, "*"), 0, func(msg *nats.Msg) bool {
-		var w WorkerInfo
 		if isMarker(msg) {
 			return true
 		}
-		if err := json.Unmarshal(msg.Data, &w); err != nil {
-			b.observe.unreadable(msg, err)
+		key := strings.TrimPrefix(msg.Header.Get(jetstream.SubjectHeader), bucketSubject(BucketWorkers, ""))
+		w, err := decodeWorker(key, msg.Data)
+		if err != nil {
+			b.tellBroken(BrokenEntry{Bucket: BucketWorkers, Key: key, Reason: err.Error()})
 			return true
 		}
 		list = append(list, w)
@@ -122,6 +123,18 @@ func (b *Broker) Workers(ctx context.Context) ([]WorkerInfo, error) {
 		return strings.Compare(x.ID, y.ID)
 	})
 	return list, apiError("list workers", "", err)
+}
+
+// decodeWorker reads an announcement; what a hand wrote in its place is no worker.
+func decodeWorker(key string, body []byte) (WorkerInfo, error) {
+	var w WorkerInfo
+	if err := json.Unmarshal(body, &w); err != nil {
+		return w, err
+	}
+	if w.ID != key {
+		return w, &wire.Error{Kind: wire.KindInvalid, Msg: "it bears another name than its key: " + w.ID}
+	}
+	return w, nil
 }
 
 // FunctionStats are the numbers of one function or DAG on one worker, since the

@@ -49,6 +49,26 @@ func TestWorkersAnnounceAndRetire(t *testing.T) {
 	wantKind(t, p.Announce(ctx, WorkerInfo{ID: "a.b"}), wire.KindBadName)
 }
 
+// What a hand writes where workers announce themselves is no worker.
+func TestWhatIsNoAnnouncementIsPassedOver(t *testing.T) {
+	p := newPlatform(t)
+	ctx := t.Context()
+	if err := p.Announce(ctx, WorkerInfo{ID: "w", Pool: "default"}); err != nil {
+		t.Fatal(err)
+	}
+	for key, body := range map[string]string{
+		"text": "hello", "nothing": "", "null": "null", "list": "[]", "nameless": "{}",
+		"other": `{"id":"w","pool":"default","deploys":true}`, "spoiled": `{"id":5}`,
+	} {
+		if _, err := p.put(ctx, &nats.Msg{Subject: bucketSubject(BucketWorkers, key), Data: []byte(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := p.Workers(ctx); err != nil || len(list) != 1 || list[0].ID != "w" {
+		t.Errorf("got %+v, %v, want w alone", list, err)
+	}
+}
+
 // An announcement doesn't grow with the functions of a pool, and still tells which
 // a worker serves.
 func TestAnnouncementsOfManyFunctions(t *testing.T) {
