@@ -46,6 +46,7 @@ type Pending struct {
 	began  time.Time
 	stored atomic.Bool
 	repeat chan struct{} // told when the stream had the call already: the result may be there
+	absent chan struct{} // told when no stream listened to the call's subject
 	first  atomic.Uint64 // its sequence then
 	acked  chan struct{} // closed once the stream has the call
 	result chan wire.Result
@@ -63,7 +64,7 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pending, error) {
 	p := &Pending{
 		b: b, name: call.Name, began: time.Now(),
-		repeat: make(chan struct{}, 1), acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
+		repeat: make(chan struct{}, 1), absent: make(chan struct{}, 1), acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
 	}
 	if call.Run == "" {
 		call.Run, p.inbox, p.id = b.mux.openRun(p.receive)
@@ -157,6 +158,11 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 			return wire.Result{}, p.gaveUp(ctx)
 		case <-timer.C:
 		case <-back:
+		case <-p.absent:
+			if err := p.absentFor(ctx); err != nil {
+				p.fail(err)
+			}
+			continue // the timer sends the call again
 		case <-p.repeat: // the result goes to whoever called first: look for it, soon and then less often
 			look = lookFirst
 		}
@@ -262,7 +268,7 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		if p.b.knows(p.msg.Subject) {
 			return true // JetStream is on its way back up: again sends it anew
 		}
-		p.fail(notCallable(p.name, err))
+		nudge(p.absent) // the registry knows why, and asking it takes a while
 	default:
 		p.b.known.refused(p.msg.Subject)
 		p.fail(apiError("call", p.name, err))
@@ -271,11 +277,28 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 }
 
 // lookAgain has who waits look for the result now.
-func (p *Pending) lookAgain() {
+func (p *Pending) lookAgain() { nudge(p.repeat) }
+
+// nudge has who waits at the channel go on; it holds one element.
+func nudge(who chan<- struct{}) {
 	select {
-	case p.repeat <- struct{}{}:
+	case who <- struct{}{}:
 	default:
 	}
+}
+
+// absentFor says why no stream listened to the call's subject, if that is for good: there
+// is no such function. Else its stream is being made anew, or JetStream is on its way
+// back: nil, and the call is sent again.
+func (p *Pending) absentFor(ctx context.Context) error {
+	err := p.b.callable(ctx, p.name)
+	switch kind := wire.KindOf(err); {
+	case err == nil, ctx.Err() != nil, kind == wire.KindUnavailable, kind == wire.KindTimeout:
+		return nil
+	case kind == wire.KindUnknown:
+		return err
+	}
+	return notCallable(p.name, err) // nobody takes up such a name, or such an entry
 }
 
 func notCallable(name string, cause error) error {

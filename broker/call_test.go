@@ -57,10 +57,47 @@ func TestSameIDRunsOnceAndAnswersEveryCaller(t *testing.T) {
 	}
 }
 
+// A function whose stream an operator has deleted isn't unknown, also to a client that
+// never called it: the call waits until the stream is made anew.
+func TestCallWaitsForAStreamThatIsMadeAnew(t *testing.T) {
+	p := newPlatform(t)
+	p.register("echo", "removed")
+	if err := p.js.DeleteStream(t.Context(), CallsStream(DefaultPool)); err != nil {
+		t.Fatal(err)
+	}
+	client := p.connect("client")
+	start := func(name string) *Pending {
+		pending, err := client.Start(t.Context(), wire.Call{Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pending.Close)
+		eventually(t, "no stream listened", func() bool { return len(pending.absent) > 0 })
+		return pending
+	}
+	gone, given := start("removed"), start("echo")
+	if err := p.RemoveFunction(t.Context(), "removed"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := gone.Wait(t.Context())
+	wantKind(t, err, wire.KindUnknown)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = given.Wait(ctx)
+	wantKind(t, err, wire.KindUnavailable)
+
+	p.register("echo")
+	p.work(func(d *Delivery) { echo(t.Context(), d, func(error) {}) })
+	if r, err := given.Wait(t.Context()); err != nil || r.Status != wire.StatusOK {
+		t.Errorf("Wait = %+v, %v", r, err)
+	}
+}
+
 func TestCallIsRefusedAtOnce(t *testing.T) {
 	p := newPlatform(t)
 	p.register("echo")
-	for name, want := range map[string]wire.Kind{"nosuch": wire.KindUnknown} {
+	for name, want := range map[string]wire.Kind{"nosuch": wire.KindUnknown, "no.such": wire.KindUnknown, "echo@1": wire.KindUnknown} {
 		if _, err := p.Call(t.Context(), wire.Call{Name: name}); wire.KindOf(err) != want {
 			t.Errorf("Call(%q) = %v, want kind %v", name, err, want)
 		}
