@@ -453,6 +453,7 @@ func TestImagesWithPathsOutsideAreRefused(t *testing.T) {
 	rand.Read(noise)
 	for name, bad := range map[string][]byte{
 		"up": image("../evil.py"), "absolute": image("/evil.py"), "hidden": image(`a\..\evil.py`), "twice": image("a.py", "a.py"), "both": image("a", "a/b"),
+		"a long name": image(strings.Repeat("n", 256) + ".py"), "a deep one": image(strings.Repeat("d/", 2000) + "a.py"),
 		"cut": whole[:len(whole)/2], "noise": append([]byte("PK\x03\x04"), noise...), "changed": bytes.Replace(stored, []byte("main.pyx"), []byte("main.pyy"), 1),
 	} {
 		t.Run(name, func(t *testing.T) { wantKind(t, read(bad), wire.KindInvalid) })

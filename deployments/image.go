@@ -279,12 +279,22 @@ func sourceOf(image io.ReaderAt, size int64) ([]byte, error) {
 	return Pack([]string{"main.py"}, func(string) ([]byte, bool, error) { return text, false, nil })
 }
 
+// What file systems hold of a name, and systems of a path, less room for where it is
+// unpacked to.
+const (
+	nameAtMost = 255
+	pathAtMost = 3500
+)
+
 // checkFiles refuses a zip that can't be unpacked, or in which there is nothing to run.
 func checkFiles(files *zip.Reader) error {
 	left, python, module := int64(unpackedAtMost), false, ""
 	for _, f := range files.File {
 		if !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`) {
 			return badImage("it has the file %q, which is outside of it", f.Name)
+		}
+		if len(f.Name) > pathAtMost || slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return len(part) > nameAtMost }) {
+			return badImage("it has the file %.80q…, whose name is too long to be unpacked: %d bytes at most, %d with its directories", f.Name, nameAtMost, pathAtMost)
 		}
 		switch mode := f.Mode(); {
 		case mode&fs.ModeSymlink != 0:
