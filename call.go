@@ -3,6 +3,7 @@ package cloudburst
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
@@ -16,6 +17,7 @@ type callOptions struct {
 	level string
 	token *Token
 	wait  func() time.Duration // nil for now
+	lazy  bool
 }
 
 // A CallOption changes the calls made through a client derived by With.
@@ -40,6 +42,10 @@ func After(d time.Duration) CallOption {
 func At(t time.Time) CallOption {
 	return func(o *callOptions) { o.wait = func() time.Duration { return time.Until(t) } }
 }
+
+// WaitForWorker has the calls wait for their results also while no worker serves the pool
+// of the function. Without it Call fails with ErrNoWorker after two seconds of that.
+func WaitForWorker() CallOption { return func(o *callOptions) { o.lazy = true } }
 
 // The consistency levels: what a run is promised about its reads (the paper's
 // section 5). docs/consistency.md tells which to choose.
@@ -82,7 +88,8 @@ func (c *Client) With(opts ...CallOption) *Client {
 //
 // It fails with ErrUnknown, ErrBusy, ErrTooLarge, ErrBadArgument or
 // ErrUnavailable if the call could not be made, with ErrTimeout if ctx ended
-// first (the run goes on), and with the function's own *Error otherwise.
+// first (the run goes on), with ErrNoWorker if no worker serves the function's pool (the
+// call is stored, and runs once one does), and with the function's own *Error otherwise.
 func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, error) {
 	var zero R
 	call, err := c.newCall(ctx, name, args)
@@ -94,6 +101,11 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 		r, err = c.broker.Call(ctx, call)
 		return err
 	})
+	if none, ok := errors.AsType[*wire.Error](err); ok && none.Kind == wire.KindNoWorker {
+		more := *none
+		more.Msg += "; a call with WaitForWorker waits for one"
+		err = &more
+	}
 	if err != nil {
 		return zero, err
 	}
@@ -101,8 +113,8 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 }
 
 // Go calls a function or DAG and returns once the call is stored: from then on
-// it will run, whatever happens to the caller. Close the future if nobody
-// waits for it.
+// it will run, whatever happens to the caller, and once a worker serves the function's
+// pool: the future waits for that. Close the future if nobody waits for it.
 func Go[R any](ctx context.Context, c *Client, name string, args ...any) (*Future[R], error) {
 	call, err := c.newCall(ctx, name, args)
 	if err != nil {
@@ -195,7 +207,7 @@ func (c *Client) newCall(ctx context.Context, name string, args []any) (wire.Cal
 	if err != nil {
 		return wire.Call{}, err
 	}
-	call := wire.Call{Name: name, Run: c.call.run, Depth: depth, Level: c.call.level, Past: past, Args: v}
+	call := wire.Call{Name: name, Run: c.call.run, Depth: depth, Level: c.call.level, Past: past, Args: v, Patient: c.call.lazy}
 	if c.call.wait != nil {
 		call.Wait = max(c.call.wait(), 0)
 	}

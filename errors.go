@@ -30,6 +30,9 @@ var (
 	ErrPermanent error = &wire.Error{Kind: wire.KindPermanent}
 	// ErrUnavailable: the server, or its quorum, can't be reached.
 	ErrUnavailable error = &wire.Error{Kind: wire.KindUnavailable}
+	// ErrNoWorker: no worker serves the pool of the function. The call is stored, and runs
+	// once a worker does: the error names its run. See WaitForWorker.
+	ErrNoWorker error = &wire.Error{Kind: wire.KindNoWorker}
 	// ErrConflict: it exists already, with another configuration or elsewhere.
 	ErrConflict error = &wire.Error{Kind: wire.KindConflict}
 	// ErrLattice: the key holds another kind of value than the operation is for.

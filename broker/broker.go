@@ -60,6 +60,8 @@ type Broker struct {
 	absent  absent
 	clock   serverClock
 
+	attendance attendance
+
 	mu          sync.Mutex    // guards what follows
 	reconnected []func()      // called after every reconnect
 	again       chan struct{} // closed at the next reconnect
@@ -70,7 +72,7 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 5 * time.Second
 	}
-	b := &Broker{timeout: cfg.Timeout, observe: observer{cfg.Log}, again: make(chan struct{})}
+	b := &Broker{timeout: cfg.Timeout, observe: observer{cfg.Log}, again: make(chan struct{}), attendance: newAttendance()}
 	b.sizes.given = cfg.Topology
 	b.sizes.now.Store(&settled{Topology: cfg.Topology.withDefaults()})
 	opts, err := b.options(cfg)

@@ -43,6 +43,7 @@ type Pending struct {
 	id     uint64
 	digest string // of a call whose id isn't fresh: its fingerprint
 	quiet  bool   // no acknowledgement was asked for, so far
+	lazy   bool   // waits also while no worker serves the pool
 	began  time.Time
 	stored atomic.Bool
 	repeat chan struct{} // told when the stream had the call already: the result may be there
@@ -54,7 +55,8 @@ type Pending struct {
 }
 
 // Start publishes a call and returns at once: Stored waits until it is
-// durable, Wait for its result. A call without a run id is given one.
+// durable, Wait for its result, also while no worker serves the call's pool. A call
+// without a run id is given one.
 func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 	return b.start(ctx, call, false)
 }
@@ -63,7 +65,7 @@ func (b *Broker) Start(ctx context.Context, call wire.Call) (*Pending, error) {
 // that is safe (see askAgain).
 func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pending, error) {
 	p := &Pending{
-		b: b, name: call.Name, began: time.Now(),
+		b: b, name: call.Name, began: time.Now(), lazy: call.Patient || !quiet || call.Wait > 0,
 		repeat: make(chan struct{}, 1), absent: make(chan struct{}, 1), acked: make(chan struct{}), result: make(chan wire.Result, 1), failed: make(chan error, 1),
 	}
 	if call.Run == "" {
@@ -110,7 +112,9 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 	return p, nil
 }
 
-// Call runs a function or DAG and waits for its result.
+// Call runs a function or DAG and waits for its result. It is an error of
+// wire.KindNoWorker if no worker serves the pool for two seconds and the call is stored,
+// unless it is Patient.
 func (b *Broker) Call(ctx context.Context, call wire.Call) (wire.Result, error) {
 	p, err := b.start(ctx, call, true)
 	if err != nil {
@@ -137,9 +141,10 @@ func (p *Pending) Wait(ctx context.Context) (wire.Result, error) {
 }
 
 func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result, error) {
-	timer := time.NewTimer(resendAfter)
+	timer := time.NewTimer(loneAfter)
 	defer timer.Stop()
 	look := lookAfter
+	var alone solitude
 	for {
 		back := p.b.epoch()
 		select {
@@ -155,8 +160,24 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 			p.fail(err)
 			return wire.Result{}, err
 		case <-ctx.Done():
-			return wire.Result{}, p.gaveUp(ctx)
+			return wire.Result{}, p.gaveUp(ctx, alone.err)
+		case <-alone.due:
+			alone.ask(ctx, p)
+			continue
+		case nobody := <-alone.heard:
+			if alone.look(time.Now(), nobody) && !p.lazy && p.stored.Load() {
+				return wire.Result{}, storedFor(nobody, p.Run)
+			}
+			if nobody != nil && !p.stored.Load() {
+				timer.Reset(0) // whether it is stored must be known
+			}
+			continue
 		case <-timer.C:
+			if alone.heard == nil && enough == nil {
+				alone.ask(ctx, p)
+				timer.Reset(resendAfter - loneAfter)
+				continue
+			}
 		case <-back:
 		case <-p.absent:
 			if err := p.absentFor(ctx); err != nil {
@@ -216,11 +237,14 @@ func (p *Pending) full(cause error) error {
 	return &wire.Error{Op: "call", Name: p.name, Kind: wire.KindBusy, Msg: cause.Error() + "; it may run yet, as " + string(p.Run), Err: cause}
 }
 
-func (p *Pending) gaveUp(ctx context.Context) error {
+func (p *Pending) gaveUp(ctx context.Context, nobody *wire.Error) error {
 	e := &wire.Error{Op: "call", Name: p.name, Kind: wire.KindTimeout, Err: context.Cause(ctx)}
 	switch {
 	case p.stored.Load():
 		e.Msg = "no result yet; the run goes on: look for it later as " + string(p.Run)
+		if nobody != nil {
+			e.Msg = "no result yet, and no worker: " + nobody.Msg + "; the run goes on once one does: look for it later as " + string(p.Run)
+		}
 	case p.quiet:
 		e.Msg = "no result yet; the run may go on: look for it later as " + string(p.Run)
 	case p.b.Full() != nil:

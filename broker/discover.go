@@ -39,9 +39,9 @@ type discovery struct {
 	catalogue *Catalogue
 	started   time.Time
 
-	mu      sync.Mutex // guards what follows
-	workers map[string]*workerStats
-	past    map[string]FunctionStats // of workers that are gone, and of refused requests
+	mu      sync.Mutex               // guards what follows
+	workers map[string]*workerStats  // those that were heard lately: see settleLocked
+	past    map[string]FunctionStats // of workers that are gone, and of refused requests; by names that were registered
 }
 
 type workerStats struct {

@@ -27,6 +27,9 @@ const (
 	repeatFor     = time.Minute
 	// packsAtMost bounds the calls that are cut into chunks at a time.
 	packsAtMost = 32
+	// loneAtMost bounds the requests that are looked after because no worker may serve
+	// their pool.
+	loneAtMost = 256
 )
 
 // A Gateway answers requests: `nats req cb.fn.square 5` becomes a call in the
@@ -47,7 +50,8 @@ type Gateway struct {
 	unknown chan *nats.Msg // for Run, which may block
 	repeats chan struct{}  // a token for each repeat that waits
 	packs   chan struct{}  // a token for each call that is cut into chunks
-	wg      sync.WaitGroup // of the repeats and the packs
+	lone    chan struct{}  // a token for each call whose pool may have no worker
+	wg      sync.WaitGroup // of the repeats, the packs and the lone
 }
 
 // NewGateway returns a gateway for what the catalogue lists. The catalogue is
@@ -59,6 +63,7 @@ func (b *Broker) NewGateway(c *Catalogue) *Gateway {
 		unknown: make(chan *nats.Msg, unknownAtMost),
 		repeats: make(chan struct{}, repeatsAtMost),
 		packs:   make(chan struct{}, packsAtMost),
+		lone:    make(chan struct{}, loneAtMost),
 	}
 }
 
@@ -270,7 +275,40 @@ func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, call,
 		default:
 			g.refuse(msg, &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindBusy, Msg: "run " + string(run) + " was called before, and too many wait for such already: look for its result later"})
 		}
+	case !duplicate && msg.Reply != "" && wire.First(wire.Header(msg.Header), wire.HeaderPatient) == "":
+		g.attend(ctx, entry, run, msg)
 	}
+}
+
+// attend answers a request whose call is stored in a pool that no worker serves. It doesn't
+// block, and costs nothing where a worker was seen a moment ago.
+func (g *Gateway) attend(ctx context.Context, entry Entry, run wire.RunID, msg *nats.Msg) {
+	if lone, fresh := g.b.attendance.known(entry.Pool); fresh && !lone {
+		return
+	}
+	select {
+	case g.lone <- struct{}{}:
+	default:
+		return // so many are looked after that the requester hears by its own time-out
+	}
+	g.wg.Go(func() {
+		defer func() { <-g.lone }()
+		for range 2 {
+			if !g.b.lone(ctx, entry.Pool) {
+				return
+			}
+			select {
+			case <-time.After(loneAfter):
+			case <-ctx.Done():
+				return
+			}
+		}
+		if g.b.lone(ctx, entry.Pool) {
+			none := storedFor(noWorker(entry.Name, entry.Pool), run)
+			none.Msg += "; a request with the header " + wire.HeaderPatient + ": 1 waits for one"
+			g.refuse(msg, none)
+		}
+	})
 }
 
 // repeated is a call that its stream has dropped, since it has one under the same id.

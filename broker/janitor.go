@@ -181,8 +181,8 @@ func (b *Broker) consumerInfo(ctx context.Context, pool string) (*jetstream.Cons
 type Watermarks struct {
 	b *Broker
 
-	mu    sync.Mutex // guards what follows
-	pools map[string]watermark
+	mu    sync.Mutex           // guards what follows
+	pools map[string]watermark // of pools that there are, or were: a pool has an asker, so its name was registered
 }
 
 type watermark struct {

@@ -263,7 +263,8 @@ func callName(subject string) string {
 }
 
 // known is the set of call subjects that a stream of the platform was seen to
-// listen to. It grows up to the number of functions and nodes.
+// listen to. It grows up to the number of functions and nodes: other subjects are refused,
+// and what is refused isn't added.
 type known struct {
 	mu       sync.RWMutex         // guards subjects
 	subjects map[string]time.Time // when an acknowledgement was last heard; zero after a refusal

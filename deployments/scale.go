@@ -3,6 +3,8 @@ package deployments
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -40,7 +42,8 @@ func RunAutoscaler(ctx context.Context, b *broker.Broker, cfg ScaleConfig) error
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if cfg.Actuator == nil {
+	starts := cfg.Actuator != nil
+	if !starts {
 		cfg.Actuator = slots{b}
 	}
 	return b.Lead(ctx, leadScale, func(ctx context.Context) error {
@@ -49,11 +52,35 @@ func RunAutoscaler(ctx context.Context, b *broker.Broker, cfg ScaleConfig) error
 		meter := b.NewMeter()
 		heard := make(chan error, 1)
 		go func() { heard <- meter.Run(ctx) }()
+		var telling sync.WaitGroup
+		if starts {
+			telling.Go(func() { tellStarts(ctx, b, cfg) })
+		}
 		loop := autoscaler.NewLoop(autoscaler.LoopConfig{Pools: cfg.Pools, Events: events{b}, Log: cfg.Log}, pools{b, meter}, cfg.Actuator)
 		err := loop.Run(ctx)
 		stop()
+		telling.Wait()
 		return errors.Join(err, <-heard)
 	})
+}
+
+// tellStarts tells callers, until ctx ends, that workers of these pools are started when
+// there are calls of them.
+func tellStarts(ctx context.Context, b *broker.Broker, cfg ScaleConfig) {
+	tick := time.NewTicker(broker.MemberTTL / 3)
+	defer tick.Stop()
+	for {
+		for pool := range cfg.Pools {
+			if err := b.StartsWorkers(ctx, pool); err != nil && ctx.Err() == nil && cfg.Log != nil {
+				cfg.Log.WithField("pool", pool).WithError(err).Warn("callers may hear that the pool has no worker")
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // pools measures for the autoscaler.

@@ -31,8 +31,8 @@ type shelf struct {
 	dir     string
 	keeping sync.WaitGroup // what is being written
 
-	mu      sync.Mutex // guards checked
-	checked map[string]bool
+	mu      sync.Mutex      // guards checked
+	checked map[string]bool // by digest: one for each version that was loaded here, 80 bytes each
 }
 
 func newShelf(b *broker.Broker, dir string) *shelf {

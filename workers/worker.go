@@ -183,7 +183,7 @@ type Worker struct {
 	held      int             // jobs that have begun, and not ended their last step
 	parked    []*job          // those that wait to begin, the deepest first
 	cancelled map[wire.RunID]time.Time
-	dags      map[string]*counters // of the runs that ended here
+	dags      map[string]*counters // of the runs that ended here; one for each DAG name that was ever registered
 	idle      chan struct{}        // closed when draining and no job is left
 	draining  bool
 }

@@ -47,6 +47,9 @@ type Call struct {
 	Items int
 	// Wait is how long after it is stored the call is handed out.
 	Wait time.Duration
+	// Patient says that who waits for the result waits also while no worker serves the
+	// pool. It doesn't travel.
+	Patient bool
 
 	// Of a delivery: where the call is stored and how often it was handed out.
 	Stream  string

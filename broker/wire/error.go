@@ -27,6 +27,7 @@ const (
 	KindCrashed                     // delivered too often without an answer
 	KindLattice                     // two kinds of lattice under one key
 	KindInvalid                     // a document (a DAG) that doesn't hold together
+	KindNoWorker                    // no worker serves the pool: the call is stored, and waits for one
 )
 
 var kindNames = [...]string{
@@ -34,7 +35,7 @@ var kindNames = [...]string{
 	KindCancelled: "cancelled", KindBadArgument: "bad argument", KindBadName: "bad name",
 	KindUnknown: "unknown", KindTooLarge: "too large", KindBusy: "busy", KindConflict: "conflict",
 	KindUnavailable: "unavailable", KindPermanent: "failed for good", KindCrashed: "crashed",
-	KindLattice: "lattice kinds differ", KindInvalid: "invalid",
+	KindLattice: "lattice kinds differ", KindInvalid: "invalid", KindNoWorker: "no worker",
 }
 
 // String returns the kind in words.
@@ -63,7 +64,7 @@ func (k *Kind) UnmarshalText(text []byte) error {
 // Retry says whether the same call may do better when it runs again.
 func (k Kind) Retry() bool {
 	switch k {
-	case KindFunction, KindPanic, KindTimeout, KindBusy, KindUnavailable:
+	case KindFunction, KindPanic, KindTimeout, KindBusy, KindUnavailable, KindNoWorker:
 		return true
 	default:
 		return false
@@ -82,7 +83,7 @@ func (k Kind) Code() int {
 		return 409
 	case KindTooLarge:
 		return 413
-	case KindBusy, KindUnavailable:
+	case KindBusy, KindUnavailable, KindNoWorker:
 		return 503
 	case KindTimeout:
 		return 504

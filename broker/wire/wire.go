@@ -25,26 +25,27 @@ import (
 // and the stream drops a second message that carries the same one.
 const (
 	HeaderRun      = "Nats-Msg-Id"
-	HeaderReply    = "Cb-Reply"    // the inbox that awaits the result
-	HeaderDAG      = "Cb-Dag"      // <name>@<version> of the run's DAG
-	HeaderOf       = "Cb-Run"      // the run that a node's call belongs to
-	HeaderStatus   = "Cb-Status"   // of a result: ok, failed, cancelled
-	HeaderInfo     = "Cb-Info"     // of a result: run, name, worker, started, took, attempts
-	HeaderError    = "Cb-Error"    // the Kind of a failure, as a number
-	HeaderWorker   = "Cb-Worker"   // of a dead letter: who ran it
-	HeaderAttempts = "Cb-Attempts" // of a dead letter: deliveries in all
-	HeaderNodes    = "Cb-Nodes"    // of a DAG's result: node, worker, started and took of each
-	HeaderLevel    = "Cb-Level"    // consistency level asked for
-	HeaderSession  = "Cb-Session"  // what the run has seen so far; of a result, what a next call hands on
-	HeaderEpoch    = "Cb-Epoch"    // how often the run has begun again; absent if it hasn't
-	HeaderDepth    = "Cb-Depth"    // in how many other runs the run is; absent if in none
-	HeaderItem     = "Cb-Item"     // of one of many calls of a node: <which>/<how many>, counted from 0
-	HeaderBegan    = "Cb-Began"    // of a node's call: when its run began, in milliseconds since 1970
-	HeaderSkipped  = "Cb-Skipped"  // of an input: nothing comes of it
-	HeaderFresh    = "Cb-Fresh"    // of a call: nobody else has, or will have, its Nats-Msg-Id
-	HeaderDigest   = "Cb-Digest"   // of a node's call: the fingerprint of the call that began its run
-	HeaderVersion  = "Cb-Version"  // of a line of log: of the function
-	HeaderNumber   = "Cb-Number"   // of a message between functions: the how manieth of its sender
+	HeaderReply    = "Cb-Reply"           // the inbox that awaits the result
+	HeaderDAG      = "Cb-Dag"             // <name>@<version> of the run's DAG
+	HeaderOf       = "Cb-Run"             // the run that a node's call belongs to
+	HeaderStatus   = "Cb-Status"          // of a result: ok, failed, cancelled
+	HeaderInfo     = "Cb-Info"            // of a result: run, name, worker, started, took, attempts
+	HeaderError    = "Cb-Error"           // the Kind of a failure, as a number
+	HeaderWorker   = "Cb-Worker"          // of a dead letter: who ran it
+	HeaderAttempts = "Cb-Attempts"        // of a dead letter: deliveries in all
+	HeaderNodes    = "Cb-Nodes"           // of a DAG's result: node, worker, started and took of each
+	HeaderLevel    = "Cb-Level"           // consistency level asked for
+	HeaderSession  = "Cb-Session"         // what the run has seen so far; of a result, what a next call hands on
+	HeaderEpoch    = "Cb-Epoch"           // how often the run has begun again; absent if it hasn't
+	HeaderDepth    = "Cb-Depth"           // in how many other runs the run is; absent if in none
+	HeaderItem     = "Cb-Item"            // of one of many calls of a node: <which>/<how many>, counted from 0
+	HeaderBegan    = "Cb-Began"           // of a node's call: when its run began, in milliseconds since 1970
+	HeaderSkipped  = "Cb-Skipped"         // of an input: nothing comes of it
+	HeaderFresh    = "Cb-Fresh"           // of a call: nobody else has, or will have, its Nats-Msg-Id
+	HeaderPatient  = "Cb-Wait-For-Worker" // of a request to a gateway: wait also while no worker serves the pool
+	HeaderDigest   = "Cb-Digest"          // of a node's call: the fingerprint of the call that began its run
+	HeaderVersion  = "Cb-Version"         // of a line of log: of the function
+	HeaderNumber   = "Cb-Number"          // of a message between functions: the how manieth of its sender
 	HeaderType     = "Content-Type"
 
 	// Of a failed result, as the NATS micro protocol has them (ADR-32).

@@ -68,7 +68,9 @@ func (c *console) call() *cobra.Command {
 		Short: "Call a function or DAG and print its result",
 		Long: `Calls a function or DAG, waits for its result and prints it. The call is stored
 before it runs: it runs even if this command is interrupted, or times out, and
-"cloudburst result RUN" has its result for an hour.
+"cloudburst result RUN" has its result for an hour. If no worker serves the function's
+pool for two seconds it ends with an error, and the call runs once a worker does;
+--wait-for-worker waits for that.
 
 An ARG is ` + argumentHelp + `
 Several ARGs travel as an array. {"$ref": "KEY"} stands for what is kept under a
@@ -120,6 +122,7 @@ key, and {"$run": "RUN"} for the result of another run.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&async, "async", false, "print the run's id once the call is stored, and don't wait")
 	flags.DurationVar(&call.Wait, "in", 0, "run it no sooner than this long from now, such as 10s or 24h (250ms is the least)")
+	flags.BoolVar(&call.Patient, "wait-for-worker", false, "wait also while no worker serves the function's pool")
 	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id while its result is kept, it still runs once")
 	flags.StringVar(&call.Level, "level", "", "consistency level, other than the function's own")
 	complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
@@ -135,11 +138,14 @@ func levels() []string {
 // get it.
 func waitsFor(err error, run wire.RunID) error {
 	e, ok := errors.AsType[*wire.Error](err)
-	if !ok || e.Kind != wire.KindTimeout && (e.Kind != wire.KindUnavailable || !strings.Contains(e.Msg, string(run))) {
+	if !ok || e.Kind != wire.KindTimeout && e.Kind != wire.KindNoWorker && (e.Kind != wire.KindUnavailable || !strings.Contains(e.Msg, string(run))) {
 		return err
 	}
 	more := *e
 	more.Msg = strings.TrimSuffix(e.Msg, ": look for it later as "+string(run)) + fmt.Sprintf("; `cloudburst result %s --wait 1m` waits for it", run)
+	if e.Kind == wire.KindNoWorker {
+		more.Msg += ", and `cloudburst call --wait-for-worker` for a worker"
+	}
 	return &more
 }
 
@@ -151,6 +157,11 @@ func (c *console) callAsync(ctx context.Context, client *cloudburst.Client, call
 	defer p.Close()
 	if err := p.Stored(ctx); err != nil {
 		return c.suggest(ctx, client, c.callables, call.Name, waitsFor(err, call.Run))
+	}
+	if none := client.Broker().NoWorker(ctx, call.Name); none != nil {
+		if _, err := fmt.Fprintf(c.Stderr, "warning: %v; until then the call waits\n", none); err != nil {
+			return err
+		}
 	}
 	return c.show(map[string]any{"run": p.Run, "name": call.Name, "status": wire.StatusPending}, func() error {
 		_, err := fmt.Fprintln(c.Stdout, p.Run)

@@ -99,7 +99,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case wire.KindUnknown:
 		return exitUnknown
-	case wire.KindUnavailable:
+	case wire.KindUnavailable, wire.KindNoWorker:
 		return exitUnavailable
 	case wire.KindTimeout:
 		return exitTimeout

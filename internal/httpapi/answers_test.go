@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // A caller must tell a run that has ended, too late, from one that goes on.
@@ -148,8 +151,8 @@ func TestFlags(t *testing.T) {
 			}
 		}
 	}
-	if flags != 4 {
-		t.Errorf("the document has %d flags, want 4", flags)
+	if flags != 6 {
+		t.Errorf("the document has %d flags, want 6", flags)
 	}
 }
 
@@ -251,4 +254,24 @@ func TestBodiesOfTheLimit(t *testing.T) {
 	rec := httptest.NewRecorder()
 	g.server.ServeHTTP(rec, r)
 	g.want(rec, 413, "more than 300000 bytes")
+}
+
+// A call of a function that no worker serves is answered at once, with the run that will
+// be, unless the caller waits for a worker.
+func TestCallsWithoutWorker(t *testing.T) {
+	g := newGateway(t, Config{MaxWait: time.Hour})
+	if err := g.client.Broker().RegisterFunctions(t.Context(), []wire.Function{{Name: "away", Pool: "elsewhere", Runtime: "native"}}); err != nil {
+		t.Fatal(err)
+	}
+	rec := g.do("POST", "/v1/fn/away?wait=1h&run=later", "5")
+	g.want(rec, 503, `"no_worker"`, "elsewhere", "is stored", `"run":"later"`, "?wait-for-worker", "GET /v1/runs/later")
+	if rec.Header().Get("Retry-After") != "" {
+		t.Error("a caller is told to try again what is stored")
+	}
+	g.want(g.do("POST", "/v1/fn/away?async", "5"), 202, `"warning"`, "elsewhere")
+	g.want(g.do("POST", "/v1/fn/away?wait-for-worker&wait=3s", "5"), 504, `"timeout"`)
+	g.want(g.do("POST", "/v1/fn/away?wait-for-worker=maybe", "5"), 400, "maybe")
+	if rec := g.do("POST", "/v1/fn/square?async", "5"); strings.Contains(rec.Body.String(), "warning") {
+		t.Errorf("a warning though there is a worker: %s", rec.Body)
+	}
 }

@@ -36,12 +36,17 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) error {
 	if async {
 		return s.start(w, r, call)
 	}
+	if call.Patient, err = flag(r, "wait-for-worker"); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	result, err := s.client.Broker().Call(ctx, call)
 	switch {
 	case err != nil && r.Context().Err() == nil && ctx.Err() != nil:
 		return &runError{run: call.Run, err: &wire.Error{Op: "call", Name: call.Name, Kind: wire.KindTimeout, Msg: fmt.Sprintf("no result within %v: the run goes on", wait)}}
+	case wire.KindOf(err) == wire.KindNoWorker:
+		return &runError{run: call.Run, err: err}
 	case err != nil:
 		return err
 	case result.Err != nil:
@@ -144,7 +149,17 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, call wire.Call) e
 		return err
 	}
 	w.Header().Set("Cb-Run", string(p.Run))
-	return writeJSON(w, http.StatusAccepted, map[string]wire.RunID{"run": p.Run})
+	answer := started{Run: p.Run}
+	if err := s.client.Broker().NoWorker(r.Context(), call.Name); err != nil {
+		answer.Warning = err.Error()
+	}
+	return writeJSON(w, http.StatusAccepted, answer)
+}
+
+// started is what is told of a call that nobody waits for.
+type started struct {
+	Run     wire.RunID `json:"run"`
+	Warning string     `json:"warning,omitempty"` // that no worker serves its pool now
 }
 
 // wait reads ?wait=, which is a duration.

@@ -35,6 +35,7 @@ var codes = map[wire.Kind]struct{ code, hint string }{
 	wire.KindPermanent:   {"function_failed", "the function says that trying again is useless"},
 	wire.KindCrashed:     {"crashed", "it brought its workers down; it is kept as a dead letter"},
 	wire.KindLattice:     {"conflict", "the key holds another kind of value: use another key"},
+	wire.KindNoWorker:    {"no_worker", "the call is stored, and runs once a worker serves its pool: start one, or call with ?wait-for-worker"},
 	wire.KindInvalid:     {"invalid", "correct what was sent: the message names what is wrong with it"},
 }
 
@@ -89,6 +90,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, of names, err erro
 		status = http.StatusInternalServerError // it failed, and there is nothing to wait for
 	case e.Kind == wire.KindTimeout && run.run != "":
 		answer.Hint = "the run goes on: GET /v1/runs/" + string(run.run) + "?wait=1m has its result"
+	case e.Kind == wire.KindNoWorker && run.run != "":
+		answer.Hint = "start a worker, or wait for one: GET /v1/runs/" + string(run.run) + "?wait=1m has the result, and a call with ?wait-for-worker waits"
 	case e.Kind == wire.KindUnknown && !run.ended:
 		answer.Hint = s.unknownHint(r, of, e.Name)
 	}

@@ -95,7 +95,7 @@ type route struct {
 }
 
 func (s *Server) routes() map[string]route {
-	calling := []string{"async", "wait", "level", "run", "in"}
+	calling := []string{"async", "wait", "level", "run", "in", "wait-for-worker"}
 	return map[string]route{
 		"POST /v1/fn/{name}":                 {s.call, callables, calling},
 		"GET /v1/fn":                         {s.listFunctions, 0, nil},

@@ -26,6 +26,7 @@ from .errors import (
     Permanent,
     Timeout,
     TooLarge,
+    NoWorker,
     Unavailable,
     Unknown,
 )
@@ -35,7 +36,7 @@ from .values import Ref, ref
 __version__ = "0.1.0"
 __all__ = [
     "BadArgument", "BadName", "Busy", "Callable", "Cancelled", "Client", "Conflict", "Crashed", "Error", "FunctionFailed", "FunctionTimeout",
-    "Future", "Invalid", "Permanent", "Ref", "Timeout", "TooLarge", "Unavailable", "Unknown", "connect", "ref",
+    "Future", "Invalid", "NoWorker", "Permanent", "Ref", "Timeout", "TooLarge", "Unavailable", "Unknown", "connect", "ref",
 ]  # fmt: skip
 
 for _name in __all__:

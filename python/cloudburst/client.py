@@ -46,11 +46,12 @@ class Client:
         body, kind = values.pack(args)
         return self._start(name, body, kind, level, run_id, delay)
 
-    def call(self, name, *args, timeout=60, level=None, run_id=None):
+    def call(self, name, *args, timeout=60, level=None, run_id=None, wait_for_worker=False):
         """Calls a function or DAG and waits for its result; errors.Timeout, which has the
-        run's id, if there is none after timeout seconds. None waits for ever."""
+        run's id, if there is none after timeout seconds. None waits for ever. It is NoWorker
+        if no worker serves the function's pool, unless it is told to wait_for_worker."""
         body, kind = values.pack(args)
-        return self._call(name, body, kind, timeout, level, run_id)
+        return self._call(name, body, kind, timeout, level, run_id, wait_for_worker)
 
     def future(self, run_id):
         """Returns the Future of a run that was started elsewhere."""
@@ -88,13 +89,13 @@ class Client:
         shown = self._json("POST", _fn(name), query={"async": 1, "run": run, "level": level, "in": None if delay is None else values.duration(delay)}, body=body, kind=kind, run=run)
         return Future(self, shown["run"], name)
 
-    def _call(self, name, body, kind, timeout, level, run_id):
+    def _call(self, name, body, kind, timeout, level, run_id, wait_for_worker=False):
         run = run_id or str(uuid.uuid4())
         until = None if timeout is None else time.monotonic() + timeout
         wait = LONGEST if timeout is None else min(timeout, LONGEST)
         try:
             headers, data = self._request(
-                "POST", _fn(name), query={"wait": f"{wait:.3f}s", "run": run, "level": level}, body=body, kind=kind, wait=wait, run=run
+                "POST", _fn(name), query={"wait": f"{wait:.3f}s", "run": run, "level": level, "wait-for-worker": 1 if wait_for_worker else None}, body=body, kind=kind, wait=wait, run=run
             )
         except errors.FunctionTimeout:
             raise

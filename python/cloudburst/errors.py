@@ -103,6 +103,13 @@ class Conflict(Error):
     code = "conflict"
 
 
+class NoWorker(Error):
+    """No worker serves the function's pool. The call is stored, and runs once one does:
+    Client.future(run) has its result. A call with wait_for_worker=True waits for one."""
+
+    code = "no_worker"
+
+
 class Unavailable(Error, ConnectionError):
     """The server, or what is behind it, can't be reached."""
 
@@ -126,7 +133,7 @@ class NoSource(Exception):
 
 _kinds = {
     kind.code: kind
-    for kind in (FunctionFailed, Crashed, Timeout, FunctionTimeout, Cancelled, BadArgument, BadName, Unknown, TooLarge, Busy, Conflict, Unavailable, Invalid)
+    for kind in (FunctionFailed, Crashed, Timeout, FunctionTimeout, Cancelled, BadArgument, BadName, Unknown, TooLarge, Busy, Conflict, NoWorker, Unavailable, Invalid)
 }
 _kinds["function_crashed"] = Crashed
 
