@@ -21,6 +21,7 @@ import (
 // for runs that have ended: they say so every three seconds.
 const (
 	runWithin     = time.Minute
+	hungWithin    = 4 * time.Minute // and one that has none yet, to be told of
 	releaseWithin = 10 * time.Second
 )
 
@@ -59,6 +60,7 @@ type experiment struct {
 	client  *cloudburst.Client
 	fleet   *fleet
 	traffic *traffic
+	witness *Witness
 	dags    []dag
 	dir     string // of the histories
 
@@ -123,6 +125,10 @@ func (x *experiment) open(ctx context.Context, fail context.CancelCauseFunc) err
 			return err
 		}
 	}
+	if x.witness, err = NewWitness(x.client.Broker()); err != nil {
+		return err
+	}
+	x.ends = append(x.ends, x.witness.Close)
 	x.traffic, err = listen(x.client.Broker().Conn())
 	return err
 }
@@ -207,8 +213,8 @@ func (x *experiment) round(ctx context.Context, cancel context.CancelCauseFunc, 
 }
 
 // call makes one request.
-func (x *experiment) call(ctx context.Context, level string, n int) (made, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, runWithin, errHung)
+func (x *experiment) call(whole context.Context, level string, n int) (made, error) {
+	ctx, cancel := context.WithTimeoutCause(whole, runWithin, errHung)
 	defer cancel()
 	args, err := wire.Args(request{Number: n, Level: level})
 	if err != nil {
@@ -222,8 +228,11 @@ func (x *experiment) call(ctx context.Context, level string, n int) (made, error
 		return err
 	})
 	ended := time.Now()
+	if err != nil && whole.Err() == nil && errors.Is(context.Cause(ctx), errHung) {
+		err = x.witness.Hung(whole, runID(level, n), runWithin, hungWithin)
+	}
 	if err != nil {
-		return made{}, errors.Join(err, context.Cause(ctx))
+		return made{}, errors.Join(err, context.Cause(whole))
 	}
 	if r.Status != wire.StatusOK && r.Err.Kind == wire.KindConflict {
 		return made{failed: true, restarts: r.Restarts}, nil // it began again as often as it may

@@ -10,17 +10,21 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
 // hangs is how long one operation of the load may take: longer than any fault.
 const hangs = 2 * time.Minute
 
+var errHangs = errors.New("it hangs")
+
 // A load uses the platform and keeps account of it. Its callers run until enough
 // was done and stop was called.
 type load struct {
-	client *cloudburst.Client
-	cfg    Config
+	client  *cloudburst.Client
+	cfg     Config
+	witness *anomalies.Witness // tells of runs that hang; nil: nobody does
 
 	stopping atomic.Bool
 	calls    atomic.Int64
@@ -54,7 +58,7 @@ func (l *load) run(ctx context.Context) error {
 			all.Go(func() {
 				for ctx.Err() == nil && (!l.stopping.Load() || done.Load() < int64(least)) {
 					n := next.Add(1)
-					one, cancel := context.WithTimeoutCause(ctx, hangs, errors.New("it hangs"))
+					one, cancel := context.WithTimeoutCause(ctx, hangs, errHangs)
 					err := do(one, caller, n)
 					cause := context.Cause(one)
 					cancel()
@@ -97,7 +101,8 @@ func (l *load) insist(ctx context.Context, do func() error) error {
 // call calls a function that counts its calls; every tenth call is made twice
 // under one id, as a caller does that has lost the answer.
 func (l *load) call(ctx context.Context, _ int, n int64) error {
-	named := l.client.With(cloudburst.WithRunID(cloudburst.RunID(fmt.Sprint("order-", n))))
+	id := cloudburst.RunID(fmt.Sprint("order-", n))
+	named := l.client.With(cloudburst.WithRunID(id))
 	if n%10 == 0 {
 		l.again.Add(1)
 		err := l.insist(ctx, func() error {
@@ -108,7 +113,7 @@ func (l *load) call(ctx context.Context, _ int, n int64) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("call %d: %w", n, err)
+			return fmt.Errorf("call %d: %w", n, l.told(ctx, id, err))
 		}
 	}
 	var got int64
@@ -120,22 +125,31 @@ func (l *load) call(ctx context.Context, _ int, n int64) error {
 		err = fmt.Errorf("it was answered by that of call %d", got)
 	}
 	if err != nil {
-		return fmt.Errorf("call %d: %w", n, err)
+		return fmt.Errorf("call %d: %w", n, l.told(ctx, id, err))
 	}
 	return nil
 }
 
+// told is the error of a run that failed; of one that hangs it tells how that stands.
+func (l *load) told(ctx context.Context, id cloudburst.RunID, err error) error {
+	if l.witness == nil || !errors.Is(context.Cause(ctx), errHangs) {
+		return err
+	}
+	return errors.Join(err, l.witness.Hung(context.WithoutCancel(ctx), id, hangs, hangs))
+}
+
 func (l *load) dag(ctx context.Context, _ int, n int64) error {
 	var got int
+	id := cloudburst.RunID(fmt.Sprint("diamond-", n))
 	err := l.insist(ctx, func() (err error) {
-		got, err = cloudburst.Call[int](ctx, l.client.With(cloudburst.WithRunID(cloudburst.RunID(fmt.Sprint("diamond-", n)))), diamond().Name, n)
+		got, err = cloudburst.Call[int](ctx, l.client.With(cloudburst.WithRunID(id)), diamond().Name, n)
 		return err
 	})
 	if want := diamondOf(int(n)); err == nil && got != want {
 		err = fmt.Errorf("it returned %d, want %d", got, want)
 	}
 	if err != nil {
-		return fmt.Errorf("DAG run %d: %w", n, err)
+		return fmt.Errorf("DAG run %d: %w", n, l.told(ctx, id, err))
 	}
 	return nil
 }

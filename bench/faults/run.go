@@ -37,6 +37,10 @@ func Run(ctx context.Context, cfg Config) (r *Report, err error) {
 		return nil, because(err, context.Cause(ctx))
 	}
 	l := newLoad(s.client, cfg)
+	if l.witness, err = anomalies.NewWitness(s.direct); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.witness.Close()) }()
 	loaded := make(chan error, 1)
 	go func() {
 		err := l.run(ctx)
