@@ -180,6 +180,7 @@ func (b *Broker) end(ctx context.Context, run wire.RunID) (*nats.Msg, wire.Resul
 
 // claimID returns the claim of a run's id: the given one, unless there is one already.
 func (b *Broker) claimID(ctx context.Context, run wire.RunID, mine claim) (claim, error) {
+	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
 		err := b.writeClaim(ctx, run, mine, 0)
 		if !isStale(err) {
@@ -188,6 +189,9 @@ func (b *Broker) claimID(ctx context.Context, run wire.RunID, mine claim) (claim
 		has, found, err := b.claimOf(ctx, run)
 		if err != nil || found {
 			return has, err
+		}
+		if time.Since(began) > b.timeout {
+			return claim{}, unreadableClaim(string(run))
 		}
 		select { // it was released just now
 		case <-ctx.Done():

@@ -46,7 +46,7 @@ type Config struct {
 // concurrent use. Close ends it.
 type Broker struct {
 	nc      *nats.Conn
-	js      jetstream.JetStream
+	js      bounded
 	mux     *mux
 	timeout time.Duration
 	sizes   sizes
@@ -94,10 +94,12 @@ func Connect(ctx context.Context, cfg Config) (*Broker, error) {
 		b.nc.Close()
 		return nil, err
 	}
-	if b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout)); err != nil {
+	js, err := jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout))
+	if err != nil {
 		b.nc.Close()
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
+	b.js = bounded{js, cfg.Timeout}
 	m, err := newMux(b.nc, cfg.Timeout, b.fullForAll, b.explain)
 	if err != nil {
 		b.nc.Close()
@@ -175,7 +177,7 @@ func (b *Broker) Close() {
 func (b *Broker) Conn() *nats.Conn { return b.nc }
 
 // JetStream returns the JetStream context of the connection.
-func (b *Broker) JetStream() jetstream.JetStream { return b.js }
+func (b *Broker) JetStream() jetstream.JetStream { return b.js.JetStream }
 
 // onReconnect has fn called after every reconnect, from a goroutine of the
 // NATS client: fn must not block. The returned func ends that.

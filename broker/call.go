@@ -49,9 +49,11 @@ type Pending struct {
 	repeat chan struct{} // told when the stream had the call already: the result may be there
 	absent chan struct{} // told when no stream listened to the call's subject
 	first  atomic.Uint64 // its sequence then
-	acked  chan struct{} // closed once the stream has the call
-	result chan wire.Result
-	failed chan error
+	// inProcess says that the stream has refused the call since it stores one of that id.
+	inProcess atomic.Bool
+	acked     chan struct{} // closed once the stream has the call
+	result    chan wire.Result
+	failed    chan error
 }
 
 // Start publishes a call and returns at once: Stored waits until it is
@@ -208,10 +210,21 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 			return wire.Result{}, p.full(full)
 		}
 		if !p.stored.Load() && time.Since(p.began) > dedupSafe+p.b.timeout {
-			p.b.known.forget(p.msg.Subject) // it may be gone: the next call is told at once
-			return wire.Result{}, &wire.Error{Op: "call", Name: p.name, Kind: wire.KindUnavailable, Msg: "not acknowledged within " + dedupSafe.String() + "; it may run yet, as " + string(p.Run)}
+			if wire.KindOf(p.b.callable(ctx, p.name)) == wire.KindUnknown {
+				p.b.known.forget(p.msg.Subject) // the next call is told at once
+			}
+			return wire.Result{}, p.unstored()
 		}
 	}
+}
+
+// unstored is the error of a call that no answer says is stored.
+func (p *Pending) unstored() error {
+	why := ""
+	if p.inProcess.Load() {
+		why = " (the last answer: one of the same id is being stored)"
+	}
+	return &wire.Error{Op: "call", Name: p.name, Kind: wire.KindUnavailable, Msg: "not acknowledged within " + dedupSafe.String() + why + "; it may run yet, as " + string(p.Run)}
 }
 
 // again looks for a result that was stored, and sends the call again if it may
@@ -287,6 +300,7 @@ func (p *Pending) receive(msg *nats.Msg) bool {
 		p.first.Store(anySequence)
 		p.lookAgain()
 	case isInProcess(err): // the first try may yet be lost: again finds out
+		p.inProcess.Store(true)
 		time.AfterFunc(inProcessWait, p.lookAgain)
 	case errors.Is(err, nats.ErrNoResponders):
 		if p.b.knows(p.msg.Subject) {
@@ -421,46 +435,5 @@ func setNumbers(h nats.Header, epoch, depth, item, items int) {
 	}
 	if items > 0 {
 		h[wire.HeaderItem] = []string{strconv.Itoa(item) + "/" + strconv.Itoa(items)}
-	}
-}
-
-// put publishes to a stream and waits for its acknowledgement. While an earlier
-// message of the same id is being stored it asks again: that one may yet be lost.
-func (b *Broker) put(ctx context.Context, msg *nats.Msg) (uint64, error) {
-	began := time.Now()
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, inProcessWait) {
-		seq, err := b.putOnce(ctx, msg)
-		if !isInProcess(err) || time.Since(began) > b.timeout {
-			return seq, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
-	}
-}
-
-// inProcessWait is how long to wait, at most, before asking again for a message
-// whose like is being stored.
-const inProcessWait = 250 * time.Millisecond
-
-func isInProcess(err error) bool {
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeInProcess
-}
-
-func (b *Broker) putOnce(ctx context.Context, msg *nats.Msg) (uint64, error) {
-	type ack struct {
-		seq uint64
-		err error
-	}
-	done := make(chan ack, 1)
-	b.mux.publish(msg, func(seq uint64, err error) { done <- ack{seq, err} })
-	select {
-	case a := <-done:
-		return a.seq, a.err
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,8 +32,8 @@ const (
 
 var _ kvlattice.Transactions = (*Bucket)(nil)
 
-// Commit stores a record and the slots, all or nothing. The record is kept for
-// Topology.Runs.
+// Commit stores a record and the slots, all or nothing. The record is kept as long as its
+// run goes on, and for Topology.Runs at least: the janitor removes it.
 func (k *Bucket) Commit(ctx context.Context, record string, r kvlattice.Record, slots []kvlattice.KeySlot) (uint64, error) {
 	most := min(packOver, int(k.b.payload.Load())-2*headerRoom)
 	switch {
@@ -43,10 +42,7 @@ func (k *Bucket) Commit(ctx context.Context, record string, r kvlattice.Record, 
 	case len(r.Value.Body) > most:
 		return 0, tooLarge("commit the result of a transaction", "", len(r.Value.Body), most, "put it under a key and return that")
 	}
-	h := nats.Header{
-		jetstream.ExpectedLastSubjSeqHeader: {"0"},
-		headerTTL:                           {strconv.Itoa(int(max(k.b.topology().Runs, time.Second)/time.Second)) + "s"},
-	}
+	h := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}
 	setHeader(h, wire.HeaderType, r.Value.Type)
 	if r.At != (kvlattice.Timestamp{}) {
 		setHeader(h, kvlattice.HeaderTimestamp, r.At.String())

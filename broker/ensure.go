@@ -18,8 +18,14 @@ import (
 // ensureStream creates a stream unless it exists, and puts one right that does.
 func (b *Broker) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	err := patiently(ctx, func() error {
-		_, err := b.js.CreateStream(ctx, want)
-		return err
+		for {
+			within, cancel := context.WithTimeout(ctx, 2*b.timeout)
+			_, err := b.js.CreateStream(within, want)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+				return err
+			} // the answer was lost: ask again
+		}
 	})
 	// Where more is reserved than there is, it says so of a stream that exists, too.
 	noRoom := isNoStorage(err)

@@ -32,6 +32,7 @@ type JanitorConfig struct {
 // call of each stream, so that a file store doesn't give up and recreate its
 // block each time it drains. Once an hour it removes the images of functions that
 // no version names any more, and the state of failed runs whose dead letters are gone.
+// Every quarter of an hour it tends to runs: see tendRuns.
 // Several janitors at once do no harm.
 type Janitor struct {
 	b   *Broker
@@ -58,6 +59,9 @@ func (j *Janitor) Run(ctx context.Context) error {
 	defer tick.Stop()
 	images := time.NewTicker(imageUnusedFor)
 	defer images.Stop()
+	tend := time.NewTimer(j.b.topology().tendAfter())
+	defer tend.Stop()
+	var last *census
 	for {
 		if err := j.sweep(ctx); err != nil && ctx.Err() == nil {
 			j.b.observe.catchUpFailed("settled calls", err) // the next round tries again
@@ -73,6 +77,13 @@ func (j *Janitor) Run(ctx context.Context) error {
 			if err := j.b.sweepRuns(ctx, j.b.topology().Runs); err != nil && ctx.Err() == nil {
 				j.b.observe.catchUpFailed("state of failed runs", err)
 			}
+		case <-tend.C:
+			now, err := j.b.tendRuns(ctx, last)
+			if err != nil && ctx.Err() == nil {
+				j.b.observe.catchUpFailed("what runs refer to", err)
+			}
+			last = now
+			tend.Reset(j.b.topology().tendAfter())
 		}
 	}
 }
@@ -133,15 +144,15 @@ func gain(through uint64, state jetstream.StreamState) (calls, bytes uint64) {
 
 // Pools lists the pools that have a calls stream, by name.
 func (b *Broker) Pools(ctx context.Context) ([]string, error) {
-	lister := b.js.StreamNames(ctx)
+	names, err := b.listStreams(ctx)
 	var pools []string
-	for name := range lister.Name() {
+	for _, name := range names {
 		if pool, ok := strings.CutPrefix(name, callsPrefix); ok {
 			pools = append(pools, pool)
 		}
 	}
 	slices.Sort(pools)
-	return pools, apiError("list pools", "", lister.Err())
+	return pools, apiError("list pools", "", err)
 }
 
 // PoolLag is what waits in a pool, which is what it scales by.

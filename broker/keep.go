@@ -56,11 +56,11 @@ func (b *Broker) restorePlatform(ctx context.Context) error {
 
 func (b *Broker) streamNames(ctx context.Context) (map[string]bool, error) {
 	names := make(map[string]bool)
-	list := b.js.StreamNames(ctx)
-	for name := range list.Name() {
+	list, err := b.listStreams(ctx)
+	for _, name := range list {
 		names[name] = true
 	}
-	return names, apiError("list streams", "", list.Err())
+	return names, apiError("list streams", "", err)
 }
 
 func (b *Broker) restoreLayout(ctx context.Context) error {
@@ -317,7 +317,8 @@ func isRegistry(stream string) bool {
 // purgeTakes is how long a purge may take.
 const purgeTakes = time.Second
 
-// ownPurge says whether the platform purges a bucket so: a slot, a result, a worker.
+// ownPurge says whether the platform purges a bucket so: a slot, a commit record, a result,
+// a worker.
 func ownPurge(stream string, body []byte) bool {
 	bucket := strings.TrimPrefix(stream, bucketStream(""))
 	if strings.HasPrefix(bucket, reservedPrefix) {
@@ -326,7 +327,7 @@ func ownPurge(stream string, body []byte) bool {
 	var what struct {
 		Filter string `json:"filter"`
 	}
-	return json.Unmarshal(body, &what) == nil && strings.Contains(what.Filter, ".=.")
+	return json.Unmarshal(body, &what) == nil && (strings.Contains(what.Filter, ".=.") || what.Filter == bucketSubject(bucket, recordPrefix+"*"))
 }
 
 // FollowDeletions tells fn of streams and consumers that are deleted, until ctx ends,

@@ -105,6 +105,7 @@ func (b *Broker) Inputs(ctx context.Context, run wire.RunID, node string, fence 
 func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call uint64, late bool) (uint64, error) {
 	subject := runSubject(run, node+runClaim)
 	mine := strconv.FormatUint(call, 10)
+	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
 		h := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}
 		seq, err := b.put(ctx, &nats.Msg{Subject: subject, Header: h, Data: []byte(mine)})
@@ -130,12 +131,20 @@ func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call ui
 			return owner, err
 		}
 		// A replica that lags, or a claim that has just gone with its run: ask again.
+		if time.Since(began) > b.timeout {
+			return 0, unreadableClaim(node)
+		}
 		select {
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}
+}
+
+// unreadableClaim is the error of a claim that is refused as taken, and can't be read.
+func unreadableClaim(name string) error {
+	return &wire.Error{Op: "claim", Name: name, Kind: wire.KindUnavailable, Msg: "the server says that it is taken, and doesn't show it; try again"}
 }
 
 // Done stores when and where a node of a run ran.

@@ -26,6 +26,8 @@ func (b *Broker) SetSlots(ctx context.Context, worker string, n int) (int, error
 	if err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
 	msg, err := b.nc.RequestWithContext(ctx, subjectSlots+worker, body)
 	if err != nil {
 		return 0, apiError("set slots", worker, err)

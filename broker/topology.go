@@ -20,7 +20,8 @@ type Topology struct {
 	// Replicas is on how many servers everything is kept, 1 to 5. Default 1. 3
 	// survives the loss of a server, and a write then takes a round trip between them.
 	Replicas int
-	// Results is how long a run's result is kept. Default 1 h.
+	// Results is how long a run's result is kept; that of a run inside of another as long as
+	// the other awaits it. Default 1 h.
 	Results time.Duration
 	// ResultsBytes bounds all results; when it is reached the oldest go first.
 	// Default 256 MiB, reserved on the disk.
@@ -35,7 +36,8 @@ type Topology struct {
 	// Dead is how long dead letters are kept. Default 7 days.
 	Dead time.Duration
 	// Blobs is how long large arguments and results are kept, counted from
-	// their last writing: a call must run within that time. Default 7 days.
+	// their last writing, and for longer while a run that goes on refers to them.
+	// Default 7 days.
 	Blobs time.Duration
 	// Messages is how long a message waits for the function that it was sent to.
 	// Default 1 h.
@@ -252,14 +254,14 @@ func (b *Broker) EnsurePlatform(ctx context.Context) error {
 // Namespaces lists the namespaces that there are, by name.
 func (b *Broker) Namespaces(ctx context.Context) ([]string, error) {
 	var found []string
-	streams := b.js.StreamNames(ctx)
-	for stream := range streams.Name() {
+	streams, err := b.listStreams(ctx)
+	for _, stream := range streams {
 		if ns, ok := strings.CutPrefix(stream, bucketStream("")); ok && !strings.HasPrefix(ns, reservedPrefix) {
 			found = append(found, ns)
 		}
 	}
 	slices.Sort(found)
-	return found, apiError("list namespaces", "", streams.Err())
+	return found, apiError("list namespaces", "", err)
 }
 
 // HasNamespace says whether there is a bucket of the namespace. It makes none.
