@@ -124,6 +124,17 @@ var _ = Describe("An operator with the nats CLI", Label("operator"), Ordered, fu
 		Eventually(ctx, result(ctx, "saved")).Should(Equal("121"), "what waited in the backup runs")
 	}, SpecTimeout(patience))
 
+	It("may copy a stream under another name, and delete the first", func(ctx SpecContext) {
+		o.nats(ctx, "pub", "--jetstream", "cb.call.square", `"no number"`, "-H", "Nats-Msg-Id:buried")
+		Eventually(ctx, result(ctx, "buried")).Should(ContainSubstring("bad argument"))
+		o.nats(ctx, "req", "$JS.API.STREAM.CREATE.OLD", `{"name":"OLD","sources":[{"name":"CB_DEAD"}],"storage":"file"}`)
+		copied := func() string { return try(ctx, o.addr, "stream", "get", "OLD", "--last-for", "cb.dead.square") }
+		Eventually(ctx, copied).Should(ContainSubstring("no number"))
+		o.nats(ctx, "stream", "rm", "CB_DEAD", "-f")
+		Eventually(ctx, func() string { return try(ctx, o.addr, "stream", "ls", "--all", "--names") }).Should(ContainSubstring("CB_DEAD"))
+		Expect(copied()).To(ContainSubstring("no number"))
+	}, SpecTimeout(patience))
+
 	It("finds edits kept, and what a promise rests on put right", func(ctx SpecContext) {
 		info := func(args ...string) func() string {
 			return func() string { return try(ctx, o.addr, append(args, "--json")...) }
