@@ -88,13 +88,20 @@ func (p *platform) work(handle func(*Delivery)) {
 
 // succeed ends a call with a JSON value.
 func (p *platform) succeed(d *Delivery, value string) {
+	p.answer(d, value, func(err error) {
+		if err != nil {
+			p.t.Errorf("finish %s: %v", d.Call.Run, err)
+		}
+	})
+}
+
+// answer ends a call with a JSON value, and tells then what came of storing the value.
+func (p *platform) answer(d *Delivery, value string, then func(error)) {
 	r := &wire.Result{Run: d.Call.Run, Name: d.Call.Name, Status: wire.StatusOK, Worker: "w1", Started: time.Now(), Took: time.Millisecond, Attempts: d.Call.Attempt, Value: wire.Value{Body: []byte(value)}}
 	p.ending.Add(1)
 	d.Finish(context.Background(), r, func(err error) {
 		defer p.ending.Done()
-		if err != nil {
-			p.t.Errorf("finish %s: %v", d.Call.Run, err)
-		}
+		then(err)
 	})
 }
 

@@ -197,9 +197,9 @@ func TestDeployedVersionsFollowEachOther(t *testing.T) {
 	back(5, 5)
 	back(1, 1)
 	_, err := s.b.RollBack(t.Context(), "f", 0)
-	wantKind(t, err, wire.KindUnknown, "first")
+	wantKind(t, err, wire.KindUnknown, "none before")
 	_, err = s.b.RollBack(t.Context(), "f", 9)
-	wantKind(t, err, wire.KindUnknown, "1 to 5")
+	wantKind(t, err, wire.KindUnknown, "1, 2, 3, 4, 5")
 	if f := s.mustDeploy("f", "v6"); f.Version != 6 {
 		t.Errorf("after a rollback the next is version %d, want 6", f.Version)
 	}

@@ -57,8 +57,8 @@ func TestRunMeasuresEveryLevel(t *testing.T) {
 			row.PerSecond <= 0 || row.RatioP99 == nil || row.Edges == 0 || row.SessionP99 < row.SessionP50 {
 			t.Errorf("row %+v is not complete", row)
 		}
-		if carries := row.SessionP99 > 0; carries != (row.Case != cloudburst.LWW) {
-			t.Errorf("%s: edges carry %d bytes of session", row.Case, row.SessionP99)
+		if row.SessionP99 == 0 { // at level lww, too, the time of what the run has read
+			t.Errorf("%s: edges carry nothing of the session", row.Case)
 		}
 		if (row.Anomalies != nil) != (row.Case != cloudburst.LWW) {
 			t.Errorf("%s: anomalies %v", row.Case, row.Anomalies)
