@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -17,9 +19,24 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// fillDisks has the kernel refuse every write that makes a file longer, as on a disk
+// alone runs the test in a process of its own, and says whether this is that process.
+func alone(t *testing.T) bool {
+	t.Helper()
+	const env = "CLOUDBURST_TEST_ALONE"
+	if os.Getenv(env) == t.Name() {
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), env+"="+t.Name())
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// fillDisks makes the kernel refuse every write that makes a file longer, as on a disk
 // that is full, for all of this process, until room is called. A test that uses it
-// must not run beside others.
+// runs alone.
 func fillDisks(t *testing.T) (room func()) {
 	t.Helper()
 	signal.Ignore(syscall.SIGXFSZ) // the write fails, and that is all
@@ -42,6 +59,9 @@ func fillDisks(t *testing.T) (room func()) {
 // While the disk is full everybody hears so. Once there is room the server goes on by
 // itself, with all that was acknowledged.
 func TestFullDiskIsRecoveredFrom(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	for _, kept := range []bool{true, false} { // without a keeper it stays full: the fault is one
 		t.Run(fmt.Sprintf("kept=%v", kept), func(t *testing.T) {
 			p := newPlatform(t)
@@ -162,6 +182,9 @@ func TestServerWithoutJetStreamIsStartedAgain(t *testing.T) {
 // Of a NATS server elsewhere, that answers and stores nothing, it is said so, and that
 // it must be restarted.
 func TestServerElsewhereThatStoresNothing(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	s := startServer(t, ServerConfig{Listen: "none"})
 	b, log := started(t, s, Topology{})
 	if err := b.SetUpPlatform(t.Context()); err != nil {

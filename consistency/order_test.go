@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
@@ -95,7 +96,10 @@ func torn(t *testing.T, level consistency.Level, p program, attempts int) string
 	t.Helper()
 	legal, found := prefixes(t, p), ""
 	mem := latticetest.NewMemory()
+	var looking sync.Mutex // keys are written side by side
 	w := watched{mem, func() {
+		looking.Lock()
+		defer looking.Unlock()
 		if now := seen(t, mem); found == "" && !slices.Contains(legal, now) {
 			found = now
 		}

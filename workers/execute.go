@@ -224,8 +224,8 @@ func (j *job) within(ctx context.Context, h *hosted, step Step, args wire.Value,
 	defer cancel()
 	ctx = runtime.Within(ctx, j.call.Depth, &j.place)
 	began, waited := time.Now(), j.place.waited()
-	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
 	ctx = runtime.WithStamps(ctx, j.session)
+	returned := context.AfterFunc(ctx, func() { j.leave(context.Cause(ctx)) })
 	mail := &mail{job: j, node: step.Node}
 	call := &runtime.Call{
 		Run: j.call.Run, Function: step.Function, Node: step.Node, Attempt: j.call.Attempt, Args: args, Each: each,

@@ -370,21 +370,15 @@ func TestCompletion(t *testing.T) {
 	u.sees(u.does("completion", "bash"), "__start_cloudburst")
 }
 
+// A NATS server has none of our streams where no server of ours has ever been.
 func TestWithoutPlatform(t *testing.T) {
-	u := newUser(t)
-	url := u.env["NATS_URL"]
-	client, err := cloudburst.Connect(t.Context(), url)
+	bare, err := broker.StartServer(t.Context(), broker.ServerConfig{Listen: "127.0.0.1:0", Store: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	// A server where somebody removed everything of ours.
-	js := client.Broker().JetStream()
-	for _, stream := range []string{"CB_RUNS", "CB_DEAD", "KV_cb_functions", "KV_cb_dags", "KV_cb_workers", "KV_cb_results", "KV_state", "CB_CALLS_examples"} {
-		if err := js.DeleteStream(t.Context(), stream); err != nil {
-			t.Fatal(err)
-		}
-	}
+	t.Cleanup(bare.Shutdown)
+	u := newUser(t)
+	u.env["NATS_URL"] = bare.URL()
 	for _, args := range [][]string{{"fn", "ls"}, {"call", "square", "5"}, {"kv", "ls"}, {"dead", "ls"}} {
 		u.sees(u.gets(exitUnavailable, args...), "cloudburst server --nats")
 	}
