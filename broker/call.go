@@ -331,12 +331,24 @@ func nudge(who chan<- struct{}) {
 func (p *Pending) absentFor(ctx context.Context) error {
 	err := p.b.callable(ctx, p.name)
 	switch kind := wire.KindOf(err); {
+	case kind == wire.KindUnavailable && time.Since(p.began) > bareAfter && p.b.bare(ctx):
+		return err
 	case err == nil, ctx.Err() != nil, kind == wire.KindUnavailable, kind == wire.KindTimeout:
 		return nil //nolint:nilerr // said above
 	case kind == wire.KindUnknown:
 		return err
 	}
 	return notCallable(p.name, err) // nobody takes up such a name, or such an entry
+}
+
+// bareAfter is how long a call waits for a registry that isn't there. A node makes a
+// deleted registry anew within seconds; on a NATS server without a node nobody does.
+const bareAfter = 5 * time.Second
+
+// bare says whether the NATS servers have JetStream and no registry.
+func (b *Broker) bare(ctx context.Context) bool {
+	_, err := b.streamConfig(ctx, bucketStream(BucketFunctions))
+	return errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 func notCallable(name string, cause error) error {
