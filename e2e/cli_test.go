@@ -73,7 +73,8 @@ var _ = Describe("The plain nats CLI", Label("cli"), Ordered, func() {
 		for range 2 {
 			nats(ctx, "pub", "--jetstream", "cb.call.echo", `"first"`, "-H", "Nats-Msg-Id:once")
 		}
-		Expect(nats(ctx, "req", "--raw", "cb.fn.echo", `"second"`, "-H", "Nats-Msg-Id:once")).To(Equal(`"first"`))
+		Expect(nats(ctx, "req", "--raw", "cb.fn.echo", `"first"`, "-H", "Nats-Msg-Id:once")).To(Equal(`"first"`))
+		Expect(try(ctx, addr, "req", "cb.fn.echo", `"second"`, "-H", "Nats-Msg-Id:once")).To(ContainSubstring("conflict"))
 	}, SpecTimeout(patience))
 
 	It("gets an error that names the thing", func(ctx SpecContext) {
