@@ -55,6 +55,15 @@ func (e *Engine) Signal(ctx context.Context, id wire.RunID, name string, value w
 	if putErr != nil && wire.KindOf(putErr) != wire.KindConflict {
 		return putErr
 	}
+	if putErr == nil {
+		// The run may have ended since its state was read: then nobody takes the signal.
+		if kept, err = e.runs.Inputs(ctx, id, startNode, fence); err != nil {
+			return err
+		}
+		if _, ok := kept[pinned]; !ok {
+			return ErrNotBegun
+		}
+	}
 	// Also if there is one already: whoever sent it may not have come to what follows.
 	if putErr != nil {
 		if fence, err = e.runs.PutInput(ctx, id, startNode, signalled, wire.Input{}); err != nil {

@@ -74,8 +74,10 @@ func Signal(ctx context.Context, b *broker.Broker, run wire.RunID, name string, 
 		if err = engine.Signal(ctx, run, name, value); !errors.Is(err, dagengine.ErrNotBegun) {
 			return err
 		}
-		if err := awaits(ctx, b, info.Name, name); err != nil {
-			return err
+		if info.Name != "" { // empty: the run is about to end, and its state is being removed
+			if err := awaits(ctx, b, info.Name, name); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
