@@ -244,8 +244,19 @@ func (b *Broker) EnsurePlatform(ctx context.Context) error {
 	streams := b.topology().platform()
 	errs := make([]error, len(streams))
 	var all sync.WaitGroup
+	var sized []int
 	for i, cfg := range streams {
+		if cfg.MaxBytes > 0 {
+			sized = append(sized, i)
+			continue
+		}
 		all.Go(func() { errs[i] = b.ensureStream(ctx, cfg) })
+	}
+	// One at a time: the server checks its storage before it reserves a stream's part of
+	// it, so that streams made at once reserve more than there is. Such a server refuses
+	// to make any stream smaller.
+	for _, i := range sized {
+		errs[i] = b.ensureStream(ctx, streams[i])
 	}
 	all.Wait()
 	return errors.Join(errs...)
