@@ -63,6 +63,10 @@ type Mailbox struct {
 	read    bool            // the stream was read, up to inbox.through
 }
 
+// mailboxHears is how many messages a mailbox holds that nobody has received yet. What comes
+// beyond is read from the stream. The client's own default takes 512 KiB for each mailbox.
+const mailboxHears = 128
+
 // OpenMailbox begins to listen to what is sent to an execution.
 func (b *Broker) OpenMailbox(to string) (*Mailbox, error) {
 	if err := wire.CheckAddress(to); err != nil {
@@ -70,7 +74,8 @@ func (b *Broker) OpenMailbox(to string) (*Mailbox, error) {
 	}
 	m := &Mailbox{b: b, to: to, inbox: newInbox(), epoch: b.epoch()}
 	var err error
-	if m.sub, err = b.nc.SubscribeSync(messageSubject(subjectInbox, to, "") + "*"); err != nil {
+	heard := make(chan *nats.Msg, mailboxHears)
+	if m.sub, err = b.nc.ChanSubscribe(messageSubject(subjectInbox, to, "")+"*", heard); err != nil {
 		return nil, apiError("open mailbox", to, err)
 	}
 	return m, nil

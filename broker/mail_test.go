@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -203,5 +204,53 @@ func TestAnythingInAMailboxIsReceived(t *testing.T) {
 		if err != nil || got == nil || string(got.Body) != m.want || got.Type != m.typ {
 			t.Errorf("%q was received as %+v, %v; want %q of type %q", m.body, got, err, m.want, m.typ)
 		}
+	}
+}
+
+// What a mailbox doesn't hold is read from the stream, in order.
+func TestAMailboxThatNobodyEmptiesLosesNothing(t *testing.T) {
+	p := newPlatform(t)
+	sender := p.connect("sender")
+	box := openMailbox(t, p.connect("receiver"), "crowded")
+	send := func(from, to int) {
+		t.Helper()
+		for i := from; i <= to; i++ {
+			if err := sender.Send(t.Context(), "ann", "crowded", uint64(i), wire.Value{Body: fmt.Appendf(nil, "%d ", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var want strings.Builder
+	const all = 3 * mailboxHears
+	for i := range all + 1 {
+		fmt.Fprint(&want, i+1, " ")
+	}
+	send(1, 1)
+	got := receive(t, box, 1)["ann"] // from now on it listens
+	send(2, all)
+	got += receive(t, box, all-1)["ann"]
+	send(all+1, all+1)
+	got += receive(t, box, 1)["ann"]
+	if got != want.String() {
+		t.Errorf("got %s, want %s", got, want.String())
+	}
+}
+
+// Thousands of runs may wait for a message, each with a mailbox.
+func TestMailboxesTakeLittleMemory(t *testing.T) {
+	b := newPlatform(t).connect("receiver")
+	const boxes, most = 200, 32 << 10 // bytes each, the server's part included
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := inUse()
+	for i := range boxes {
+		openMailbox(t, b, fmt.Sprint("box", i))
+	}
+	if after := inUse(); after > before+boxes*most {
+		t.Errorf("a mailbox takes %d B, %d at most", (after-before)/boxes, most)
 	}
 }
