@@ -20,8 +20,8 @@ var soakGraph = &cloudburst.Graph{
 // soakPatience is how long a function waits for its message.
 const soakPatience = time.Minute
 
-// soakKeys is how many keys a load goes round.
-const soakKeys = 200
+// soakKeys is how many keys each kind of load goes round.
+const soakKeys = 20
 
 // A kind of load is one operation, the n-th. A rare one comes so many times less often.
 type kind struct {

@@ -13,11 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +35,10 @@ type Config struct {
 	Samples int
 	// Rate is how many operations a second each kind of load makes at most. Default 25.
 	Rate int
+	// Kept is how long the platform keeps results, records of transactions and all else that
+	// it keeps for a while. Default: a tenth of For. What is kept for longer than a fifth of
+	// For rises in all of the run, which shows that a rise is found.
+	Kept time.Duration
 	// Latencies says whether latencies must be flat as well, which they only are on a
 	// machine that does nothing else. They are always shown.
 	Latencies bool
@@ -52,6 +54,7 @@ func (c Config) withDefaults() Config {
 	c.For = cmp.Or(c.For, 30*time.Minute)
 	c.Samples = max(cmp.Or(c.Samples, 60), leastSamples)
 	c.Rate = cmp.Or(c.Rate, 25)
+	c.Kept = cmp.Or(c.Kept, c.For/10) // the last of it is removed half as long afterwards
 	if c.Progress == nil {
 		c.Progress = func(string) {}
 	}
@@ -74,12 +77,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (err error) {
 		return fmt.Errorf("make store: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// What is kept for a while must come to its level within the first fifth.
-	kept := cfg.For / 8
-	server, err := cloudburst.Start(ctx, cloudburst.ServerConfig{
-		Listen: "127.0.0.1:0", Store: filepath.Join(dir, "store"),
-		Topology: broker.Topology{Results: kept, Runs: kept, Dead: kept, Blobs: kept, Messages: kept, Logs: kept, Duplicates: leastDuplicates},
-	})
+	server, err := start(ctx, dir, keptFor(cfg.Kept))
 	if err != nil {
 		return err
 	}
@@ -88,7 +86,16 @@ func Run(ctx context.Context, cfg Config, out io.Writer) (err error) {
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	return s.report(out)
+	return errors.Join(s.failed(), s.report(out))
+}
+
+// keptFor is a topology that keeps for so long what isn't kept for good.
+func keptFor(d time.Duration) broker.Topology {
+	return broker.Topology{Results: d, Runs: d, Dead: d, Blobs: d, Messages: d, Logs: d, Duplicates: leastDuplicates}
+}
+
+func start(ctx context.Context, dir string, sizes broker.Topology) (*cloudburst.Server, error) {
+	return cloudburst.Start(ctx, cloudburst.ServerConfig{Listen: "127.0.0.1:0", Store: filepath.Join(dir, "store"), Topology: sizes})
 }
 
 // soak is one run of Soak.
@@ -110,19 +117,11 @@ func (s *soak) run(ctx context.Context) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer func() { stop(); parts.Wait() }()
-	for range 2 {
-		if err := s.worker(ctx, &parts); err != nil {
-			return err
-		}
-	}
-	client, err := cloudburst.Connect(ctx, s.server.URL())
+	client, err := s.serve(ctx, &parts)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	if err := client.ApplyDAG(ctx, soakGraph); err != nil {
-		return err
-	}
 	loading, unload := context.WithCancel(ctx)
 	var load sync.WaitGroup
 	defer func() { unload(); load.Wait() }()
@@ -144,12 +143,35 @@ func (s *soak) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	return nil
+}
+
+// serve starts two workers, which end with ctx, and returns a client of theirs.
+func (s *soak) serve(ctx context.Context, parts *sync.WaitGroup) (*cloudburst.Client, error) {
+	for range 2 {
+		if err := s.worker(ctx, parts); err != nil {
+			return nil, err
+		}
+	}
+	client, err := cloudburst.Connect(ctx, s.server.URL())
+	if err != nil {
+		return nil, err
+	}
+	if err := client.ApplyDAG(ctx, soakGraph); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+// failed is an error if an operation was.
+func (s *soak) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bad > 0 {
-		return fmt.Errorf("%d of %d operations failed, the first: %w", s.bad, s.calls, s.first)
+	if s.bad == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%d of %d operations failed, the first: %w", s.bad, s.calls, s.first)
 }
 
 // loop makes operations of one kind, at most Rate a second (or Rate by rare), until ctx ends.
@@ -181,31 +203,18 @@ func (s *soak) loop(ctx context.Context, kind string, rare int, one func(n int) 
 	}
 }
 
-// The bounds of what is flat. Figures of memory and subjects are strict, but for what comes
-// and goes. Latencies are generous: machines are noisy.
-const (
-	flatRatio   = 1.1
-	heapSlack   = 4  // MiB
-	smallSlack  = 60 // goroutines, or subjects
-	slowerRatio = 3  // of a median
-	slowerSlack = 5  // ms
-)
-
 // sample measures everything once.
 func (s *soak) sample(ctx context.Context, client *cloudburst.Client, passed time.Duration) error {
-	runtime.GC()
-	runtime.GC() // what the first one finalized
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	heap := float64(m.HeapAlloc) / (1 << 20)
-	s.add("heap, MiB", heap, flatRatio, heapSlack)
-	s.add("goroutines", float64(runtime.NumGoroutine()), flatRatio, smallSlack)
+	now := measureHeap()
+	s.add("heap, MiB", now.own, flatRatio, heapSlack, "the ids of the last "+leastDuplicates.String()+", by Topology.Duplicates")
+	s.add("buffers of the server, MiB", now.buffers, 1, buffersSlack, "8 MiB for each block of a stream's file that was used within 10 s")
+	s.add("goroutines", float64(runtime.NumGoroutine()), flatRatio, smallSlack, "")
 	list := client.Broker().JetStream().ListStreams(ctx)
 	most := ""
 	subjects := 0.0
 	for info := range list.Info() {
 		n := float64(info.State.NumSubjects)
-		s.add("subjects of "+info.Config.Name, n, flatRatio, smallSlack)
+		s.add("subjects of "+info.Config.Name, n, flatRatio, smallSlack, s.levels(info.Config.Name))
 		if n > subjects {
 			most, subjects = info.Config.Name, n
 		}
@@ -217,48 +226,49 @@ func (s *soak) sample(ctx context.Context, client *cloudburst.Client, passed tim
 	took, calls := s.took, s.calls
 	s.took = nil
 	s.mu.Unlock()
-	s.add("operations", float64(calls-s.counted), 2, 0) // shown, so that nobody takes a slower load for a flat one
+	s.add(operations, float64(calls-s.counted), 2, 0, "") // shown, so that nobody takes a slower load for a flat one
 	s.counted = calls
 	for kind := range soakLoad {
 		if values := took[kind]; len(values) > 0 {
-			s.add(kind+", median ms", median(values), slowerRatio, slowerSlack)
+			s.add(kind+", median ms", median(values), slowerRatio, slowerSlack, "")
 		}
 	}
 	s.cfg.Progress(fmt.Sprintf("%v: %d operations, heap %.1f MiB, %d goroutines, most subjects: %.0f of %s",
-		passed.Round(time.Second), calls, heap, runtime.NumGoroutine(), subjects, most))
+		passed.Round(time.Second), calls, now.own, runtime.NumGoroutine(), subjects, most))
 	return nil
 }
 
-func (s *soak) add(what string, value, ratio, slack float64) {
+// buffersSlack is for the blocks of all streams, in MiB: a round that reads through them all
+// has one of each.
+const buffersSlack = 15 * 8
+
+// levels says what bounds the subjects of a stream.
+func (s *soak) levels(stream string) string {
+	switch stream {
+	case "KV_" + broker.BucketResults:
+		return fmt.Sprintf("the results of the last %v, by Topology.Results", s.cfg.Kept)
+	case "KV_" + broker.DefaultNamespace:
+		return fmt.Sprintf("the keys, and commit records of the last %v, by Topology.Runs", s.cfg.Kept*3/2)
+	case broker.StreamRuns:
+		return "the runs that go on"
+	}
+	return ""
+}
+
+func (s *soak) add(what string, value, ratio, slack float64, bound string) {
 	if s.series[what] == nil {
-		s.series[what] = &series{what: what, ratio: ratio, slack: slack}
+		s.series[what] = &series{what: what, ratio: ratio, slack: slack, bound: bound}
 	}
 	s.series[what].values = append(s.series[what].values, value)
 }
 
 // report writes the trends, and is an error if one rises.
 func (s *soak) report(out io.Writer) error {
-	var trends []Trend
-	var grown []string
-	for _, what := range slices.Sorted(maps.Keys(s.series)) {
-		one := s.series[what]
-		if len(one.values) < leastSamples {
-			continue // a stream that came late
-		}
-		t, err := one.trend()
-		if err != nil {
-			return err
-		}
-		trends = append(trends, t)
-		if what == "operations" && (t.Late > t.Early*flatRatio || t.Early > t.Late*flatRatio) {
-			grown = append(grown, fmt.Sprintf("operations: from %.0f to %.0f a sample, so the other figures tell little: the machine must keep up with the load", t.Early, t.Late))
-			continue
-		}
-		if latency := strings.HasSuffix(what, " ms"); !t.Flat && (s.cfg.Latencies || !latency) {
-			grown = append(grown, fmt.Sprintf("%s: from %.1f to %.1f, %.1f at most", what, t.Early, t.Late, t.Most))
-		}
+	trends, grown, err := judge(s.series, s.cfg.Latencies)
+	if err != nil {
+		return err
 	}
-	err := write(out, trends, s.cfg.JSON)
+	err = write(out, trends, s.cfg.JSON)
 	if len(grown) > 0 {
 		err = errors.Join(err, &wire.Error{Op: "soak", Kind: wire.KindInvalid, Msg: strings.Join(grown, "; "), Err: errNotFlat})
 	}
@@ -277,9 +287,9 @@ func write(out io.Writer, trends []Trend, asJSON bool) error {
 	}
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"figure", "second fifth", "last fifth", "at most", "flat"})
+	t.AppendHeader(table.Row{"figure", "second fifth", "last fifth", "at most", "flat", "levels off at"})
 	for _, row := range trends {
-		t.AppendRow(table.Row{row.What, fmt.Sprintf("%.1f", row.Early), fmt.Sprintf("%.1f", row.Late), fmt.Sprintf("%.1f", row.Most), row.Flat})
+		t.AppendRow(table.Row{row.What, fmt.Sprintf("%.1f", row.Early), fmt.Sprintf("%.1f", row.Late), fmt.Sprintf("%.1f", row.Most), row.Flat, row.Bound})
 	}
 	_, err := fmt.Fprintln(out, t.Render())
 	return err

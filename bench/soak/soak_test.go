@@ -42,6 +42,58 @@ func TestTrend(t *testing.T) {
 	}
 }
 
+// A judgement that can't fail says nothing: each figure that rises as a leak of its kind does
+// is told of, and nothing else.
+func TestJudge(t *testing.T) {
+	const samples = 60 // one every 30 s
+	level := func(to float64) func(i int) float64 { return func(i int) float64 { return min(to, to/6*float64(i)) } }
+	flat := map[string]func(i int) float64{
+		"heap, MiB":                 func(i int) float64 { return 18 + float64(i%3) },
+		"subjects of KV_cb_results": level(9000),
+		"subjects of CB_RUNS":       func(i int) float64 { return float64(i * 7 % 11) },
+		operations:                  func(int) float64 { return 1500 },
+		"DAG, median ms":            func(i int) float64 { return 4 + float64(i%2) },
+	}
+	for _, tt := range []struct {
+		what      string
+		rises     func(i int) float64
+		latencies bool
+	}{
+		{"heap, MiB", func(i int) float64 { return 18 + float64(i)*1500*0.25/1024 }, false}, // 256 B of each operation
+		{"subjects of CB_RUNS", func(i int) float64 { return float64(5 * i) }, false},       // a run in 300 leaves one
+		{"subjects of KV_cb_results", func(i int) float64 { return 1500 * float64(i) }, false},
+		{operations, func(i int) float64 { return 1500 - 5*float64(i) }, false}, // the machine doesn't keep up
+		{"DAG, median ms", func(i int) float64 { return 4 + float64(i*i)/20 }, true},
+		{"", nil, true},
+		{"", nil, false},
+	} {
+		figures := make(map[string]*series)
+		for what, value := range flat {
+			if what == tt.what {
+				value = tt.rises
+			}
+			one := &series{what: what, ratio: flatRatio, slack: smallSlack}
+			switch {
+			case strings.HasPrefix(what, "heap"):
+				one.slack = heapSlack
+			case strings.HasSuffix(what, " ms"):
+				one.ratio, one.slack = slowerRatio, slowerSlack
+			}
+			for i := range samples {
+				one.values = append(one.values, value(i))
+			}
+			figures[what] = one
+		}
+		_, grown, err := judge(figures, tt.latencies)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.what == "" && len(grown) > 0 || tt.what != "" && (len(grown) != 1 || !strings.HasPrefix(grown[0], tt.what+":")) {
+			t.Errorf("%q rises, and it was found that %q", tt.what, grown)
+		}
+	}
+}
+
 // The load runs without a failure, and everything is measured. Whether it is flat is not
 // for some seconds to tell.
 func TestRun(t *testing.T) {
@@ -57,7 +109,7 @@ func TestRun(t *testing.T) {
 	if samples != leastSamples {
 		t.Errorf("%d samples, want %d", samples, leastSamples)
 	}
-	for _, want := range []string{`"heap, MiB"`, `"goroutines"`, `"subjects of KV_state"`, `"operations"`} {
+	for _, want := range []string{`"heap, MiB"`, `"goroutines"`, `"buffers of the server, MiB"`, `"subjects of KV_state"`, `"operations"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%s is missing in:\n%s", want, out.String())
 		}
