@@ -20,13 +20,14 @@ const (
 
 // A Finding is what an examination found of one part of the platform.
 type Finding struct {
-	What   string `json:"what"` // store, stream, pool, function, DAG
+	What   string `json:"what"` // store, stream, pool, function, DAG, size, worker, timer, dead letter
 	Name   string `json:"name"`
 	Health string `json:"health"` // HealthOK, HealthWarning or HealthBroken
 	Detail string `json:"detail,omitempty"`
 }
 
-// Examine looks whether anything can be stored, at every stream of the platform and at every pool. It changes nothing.
+// Examine looks whether anything can be stored, at every stream of the platform, at every pool, and at entries
+// that nobody can use. It changes nothing.
 func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 	names, err := b.streamNames(ctx)
 	if err != nil {
@@ -47,7 +48,7 @@ func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 	if err := r.read(ctx, b); err != nil {
 		return nil, err
 	}
-	workers, err := b.Workers(ctx)
+	workers, broken, err := b.announced(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +56,8 @@ func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 	for _, w := range workers {
 		served[w.Pool]++
 	}
-	subjects := make(map[string][]string)
-	for subject, pool := range r.layout() {
+	subjects, layout := make(map[string][]string), r.layout()
+	for subject, pool := range layout {
 		subjects[pool] = append(subjects[pool], subject)
 	}
 	pools, err := b.Pools(ctx)
@@ -70,7 +71,11 @@ func (b *Broker) Examine(ctx context.Context) ([]Finding, error) {
 	for _, pool := range slices.Compact(pools) {
 		found = append(found, b.examinePool(ctx, pool, subjects[pool], served[pool]))
 	}
-	return found, nil
+	for _, e := range broken {
+		found = append(found, Finding{"worker", e.Key, HealthBroken, e.Reason})
+	}
+	odd, err := b.examineEntries(ctx, r, layout, names)
+	return append(found, odd...), err
 }
 
 // examineStore finds out whether what is sent is stored.

@@ -101,19 +101,24 @@ func (b *Broker) Retire(ctx context.Context, id string) error {
 
 // Workers lists the workers that are there, by pool and id.
 func (b *Broker) Workers(ctx context.Context) ([]WorkerInfo, error) {
-	var list []WorkerInfo
+	list, broken, err := b.announced(ctx)
+	b.TellBroken(broken...)
+	return list, err
+}
+
+// announced reads the announcements; broken are entries that are none.
+func (b *Broker) announced(ctx context.Context) (list []WorkerInfo, broken []BrokenEntry, err error) {
 	// One token: locks have two.
-	err := b.scan(ctx, bucketStream(BucketWorkers), bucketSubject(BucketWorkers, "*"), 0, func(msg *nats.Msg) bool {
+	err = b.scan(ctx, bucketStream(BucketWorkers), bucketSubject(BucketWorkers, "*"), 0, func(msg *nats.Msg) bool {
 		if isMarker(msg) {
 			return true
 		}
 		key := strings.TrimPrefix(msg.Header.Get(jetstream.SubjectHeader), bucketSubject(BucketWorkers, ""))
-		w, err := decodeWorker(key, msg.Data)
-		if err != nil {
-			b.tellBroken(BrokenEntry{Bucket: BucketWorkers, Key: key, Reason: err.Error()})
-			return true
+		if w, err := decodeWorker(key, msg.Data); err != nil {
+			broken = append(broken, BrokenEntry{Bucket: BucketWorkers, Key: key, Reason: err.Error()})
+		} else {
+			list = append(list, w)
 		}
-		list = append(list, w)
 		return true
 	})
 	slices.SortFunc(list, func(x, y WorkerInfo) int {
@@ -122,14 +127,14 @@ func (b *Broker) Workers(ctx context.Context) ([]WorkerInfo, error) {
 		}
 		return strings.Compare(x.ID, y.ID)
 	})
-	return list, apiError("list workers", "", err)
+	return list, broken, apiError("list workers", "", err)
 }
 
 // decodeWorker reads an announcement; what a hand wrote in its place is no worker.
 func decodeWorker(key string, body []byte) (WorkerInfo, error) {
 	var w WorkerInfo
 	if err := json.Unmarshal(body, &w); err != nil {
-		return w, err
+		return w, notAnEntry(err)
 	}
 	if w.ID != key {
 		return w, &wire.Error{Kind: wire.KindInvalid, Msg: "it bears another name than its key: " + w.ID}

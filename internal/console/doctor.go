@@ -18,9 +18,10 @@ func (c *console) doctor() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Look for what is broken",
-		Long: `Looks at the platform's streams, its pools, and the entries of its registries, and
-lists what is broken: streams and consumers that somebody deleted, functions and
-DAGs that can't be read or that name what isn't there. It changes nothing.
+		Long: `Looks at the platform's streams, its pools, the entries of its registries, its
+sizes, what workers say of themselves, timers and dead letters, and lists what is
+broken: streams and consumers that somebody deleted, entries that can't be read,
+functions that no runtime runs, DAGs that name what isn't there. It changes nothing.
 
 The exit code is 0 if nothing is broken, else 1. A warning, such as a pool without
 workers, doesn't count.`,
