@@ -283,3 +283,34 @@ func TestADAGByHandDoesNotTakeAFunctionsName(t *testing.T) {
 	s.worker("another")
 	s.request("f", "1", `"still mine"`)
 }
+
+// A call whose image somebody deleted fails within seconds, and its error names the image.
+// Once the image is there again, calls run.
+func TestAMissingImageIsNamed(t *testing.T) {
+	s := newBench(t, 0)
+	f := wire.Function{Name: "f", Runtime: "texts", Pool: broker.DeployedPool, Image: s.image("lost")}
+	if _, err := s.b.PublishFunction(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	images, err := s.b.JetStream().ObjectStore(t.Context(), broker.BucketImages)
+	if err == nil {
+		err = images.Delete(t.Context(), f.Image)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.worker("one")
+	s.worker("two")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := s.b.Call(ctx, wire.Call{Name: "f"})
+	if err != nil || r.Err == nil {
+		t.Fatalf("the call returned %s, %v; want a failure", r.Value.Body, err)
+	}
+	wantKind(t, r.Err, wire.KindInvalid, `load "f@1"`, f.Image, "deploy it again")
+	if dead, err := s.b.Dead(ctx, broker.DeadFilter{}); err != nil || len(dead) != 1 {
+		t.Errorf("%d dead letters, %v; want the call", len(dead), err)
+	}
+	s.image("lost")
+	s.wantCall("f", "lost")
+}

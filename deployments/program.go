@@ -2,9 +2,11 @@ package deployments
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/workers"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -31,14 +33,24 @@ type program struct {
 
 var _ runtime.Function = (*program)(nil)
 
+// imageTries is how often a call looks for an image before it fails. Another worker may have
+// it on its disk, or a copy of the object store may lag. The waits between are 2 s in all.
+const imageTries = 4
+
 // Invoke loads the code if need be and runs the call. What isn't the code's
 // fault leaves the call to be handed out again.
 func (p *program) Invoke(ctx context.Context, call *runtime.Call) (wire.Value, error) {
 	code, err := p.hold(ctx)
-	if err != nil {
-		if wire.KindOf(err) == wire.KindInvalid {
-			return wire.Value{}, err
+	switch kind := wire.KindOf(err); {
+	case err == nil:
+	case kind == wire.KindInvalid:
+		return wire.Value{}, err
+	case kind == wire.KindUnknown && call.Attempt >= imageTries:
+		return wire.Value{}, &wire.Error{
+			Op: "load", Name: p.spec.ID(), Kind: wire.KindInvalid, Err: err,
+			Msg: fmt.Sprintf("its image %s isn't in the object store %s: deploy it again, then `cloudburst dead replay` repeats this call", p.spec.Image, broker.BucketImages),
 		}
+	default:
 		return wire.Value{}, workers.NotHosted(call.Function, err)
 	}
 	defer p.release()
