@@ -51,15 +51,32 @@ func isNoStorage(err error) bool {
 // createError says what to do where a stream can't be made.
 func createError(stream string, err error) error {
 	if isNoStorage(err) {
-		return &wire.Error{
-			Op: "create stream", Kind: wire.KindBusy, Name: stream, Err: err,
-			Msg: "the server has less storage left than the stream reserves: free some, raise the server's limit (--max-store), or give the platform smaller sizes, such as --backlog-size 100MiB",
+		msg := "the server has less storage left than the stream reserves: free some, or raise the server's limit (--max-store)"
+		if size := reservedBy(stream); size != "" {
+			msg += fmt.Sprintf("; or reserve less: `cloudburst server --%s 16MiB`, and while it runs `cloudburst platform set %[1]s=16MiB`", size)
 		}
+		return &wire.Error{Op: "create stream", Kind: wire.KindBusy, Name: stream, Err: err, Msg: msg}
 	}
 	if isNoReplicas(err) {
 		return noReplicas("create stream", stream, err)
 	}
 	return apiError("create stream", stream, err)
+}
+
+// reservedBy names the size that says how much a stream reserves; empty if none does.
+func reservedBy(stream string) string {
+	switch stream {
+	case bucketStream(BucketResults):
+		return "results-size"
+	case StreamMessages:
+		return "messages-size"
+	case StreamLogs:
+		return "logs-size"
+	}
+	if strings.HasPrefix(stream, CallsStream("")) {
+		return "backlog-size"
+	}
+	return ""
 }
 
 func isNoReplicas(err error) bool {

@@ -37,6 +37,9 @@ func TestSizesAreReadAsWritten(t *testing.T) {
 	if got != (Topology{Replicas: 3, CallsBytes: 1 << 20, Dead: time.Hour}) || len(wrong) != 1 || !strings.Contains(wrong[0], "ack-wait") {
 		t.Errorf("read as %+v, wrong %v", got, wrong)
 	}
+	if got, _, wrong := decodeSizes([]byte(`{"replicas": 3, "ack-wait": "1000000h"}`)); got != (Topology{Replicas: 3}) || len(wrong) != 1 || !strings.Contains(wrong[0], "at most 1h (1000000h)") {
+		t.Errorf("read as %+v, wrong %v", got, wrong)
+	}
 	if _, _, wrong := decodeSizes([]byte("five")); len(wrong) != 1 {
 		t.Errorf("wrong in what isn't JSON: %v", wrong)
 	}
@@ -53,6 +56,11 @@ func TestSizesAreReadAsWritten(t *testing.T) {
 		{"backlog-size", "1B"},
 		{"backlog-size", "big"},
 		{"duplicates", "10s"},
+		{"duplicates", "25h"},
+		{"ack-wait", "1000000h"},
+		{"ack-wait", "61m"},
+		{"dead-ttl", "1000000h"},
+		{"logs-size", "2000TiB"},
 	} {
 		i := slices.IndexFunc(Sizes(), func(s Size) bool { return s.Name == nonsense.name })
 		err := Sizes()[i].Set(new(Topology), nonsense.value)

@@ -79,7 +79,16 @@ const (
 	leastTime       = 100 * time.Millisecond
 	leastBytes      = 16 << 10
 	leastDuplicates = dedupSafe + 5*time.Second
-	mostReplicas    = 5 // of a JetStream server
+)
+
+// The most that makes sense. The calls of a dead worker wait for the acknowledgement wait, and
+// the server keeps each Nats-Msg-Id of the last mostDuplicates in memory.
+const (
+	mostReplicas   = 5 // of a JetStream server
+	mostAckWait    = time.Hour
+	mostDuplicates = 24 * time.Hour
+	mostTime       = 10 * 365 * 24 * time.Hour
+	mostBytes      = 1 << 50
 )
 
 // Set reads what Text returns. A value that can't be is an error of KindBadArgument.
@@ -122,16 +131,25 @@ func (s Size) check(t Topology, text string) error {
 			return s.wrong(text, fmt.Sprintf("1 to %d servers can keep a copy", mostReplicas))
 		}
 	case *time.Duration:
-		least := leastTime
-		if s.Name == "duplicates" {
-			least = leastDuplicates
+		least, most := leastTime, mostTime
+		switch s.Name {
+		case "ack-wait":
+			most = mostAckWait
+		case "duplicates":
+			least, most = leastDuplicates, mostDuplicates
 		}
-		if *v < least {
+		switch {
+		case *v < least:
 			return s.wrong(text, "want at least "+shortTime(least))
+		case *v > most:
+			return s.wrong(text, "want at most "+shortTime(most))
 		}
 	case *int64:
-		if *v < leastBytes {
+		switch {
+		case *v < leastBytes:
 			return s.wrong(text, "want at least "+shortBytes(leastBytes))
+		case *v > mostBytes:
+			return s.wrong(text, "want at most "+shortBytes(mostBytes))
 		}
 	}
 	return nil
@@ -213,7 +231,7 @@ func decodeSizes(body []byte) (t Topology, extra map[string]any, wrong []string)
 			continue
 		}
 		var read Topology
-		if err := s.parse(&read, fmt.Sprint(v)); err != nil {
+		if err := s.Set(&read, fmt.Sprint(v)); err != nil {
 			wrong = append(wrong, err.Error())
 			continue
 		}
@@ -239,7 +257,7 @@ func shortBytes(n int64) string {
 	for _, unit := range []struct {
 		name string
 		size int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
 		if n != 0 && n%unit.size == 0 {
 			return strconv.FormatInt(n/unit.size, 10) + unit.name
 		}

@@ -90,7 +90,7 @@ wrong with it is reported at once, functions that don't exist included.`,
 		})
 	})
 	cmd.Annotations = map[string]string{goesOn: "it may be applied: `cloudburst dag show NAME` tells"}
-	c.topo.addIgnored(cmd.Flags(), sizeFlags...)
+	c.topo.addIgnored(cmd.Flags(), ignoredSizes...)
 	return cmd
 }
 

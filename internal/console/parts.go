@@ -132,7 +132,7 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 		},
 	}
 	h.addFlags(cmd, "in the user's cache")
-	c.topo.addIgnored(cmd.Flags(), sizeFlags...)
+	c.topo.addIgnored(cmd.Flags(), ignoredSizes...)
 	addParent(cmd, &parent)
 	addLevel(cmd, &level)
 	return cmd

@@ -98,7 +98,7 @@ need as many servers.`,
 func parseSizes(args []string) (broker.Topology, error) {
 	var t broker.Topology
 	var names []string
-	byName := make(map[string]broker.Size)
+	byName, seen := make(map[string]broker.Size), make(map[string]bool)
 	for _, size := range broker.Sizes() {
 		names = append(names, size.Name)
 		byName[size.Name] = size
@@ -111,7 +111,10 @@ func parseSizes(args []string) (broker.Topology, error) {
 			return t, fmt.Errorf("%q: want NAME=VALUE, such as backlog-size=4GiB", arg)
 		case !known:
 			return t, fmt.Errorf("there is no size %q%s", name, didYouMean(near(name, names)))
+		case seen[name]:
+			return t, fmt.Errorf("%s is there twice: want one value", name)
 		}
+		seen[name] = true
 		if err := size.Set(&t, value); err != nil {
 			return t, err
 		}

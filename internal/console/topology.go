@@ -15,8 +15,12 @@ import (
 // topology are the platform's sizes, as flags say them.
 type topology struct{ broker.Topology }
 
-// sizeFlags are the sizes that have a flag; `cloudburst platform set` knows all.
-var sizeFlags = []string{"replicas", "results-ttl", "results-size", "backlog-size", "dead-ttl", "ack-wait"}
+// sizeFlags are the sizes that have a flag; `cloudburst platform set` knows all. Whatever
+// reserves storage has one, since a server that has too little doesn't start.
+var sizeFlags = append([]string{"messages-size", "logs-size"}, ignoredSizes...)
+
+// ignoredSizes are flags that other commands took when every process had to be told.
+var ignoredSizes = []string{"replicas", "results-ttl", "results-size", "backlog-size", "dead-ttl", "ack-wait"}
 
 // addFlags adds flags to a command that sets up a platform.
 func (t *topology) addFlags(cmd *cobra.Command) {
