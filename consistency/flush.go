@@ -111,6 +111,7 @@ func (s *Session) wrote(f flushing, rev uint64) error {
 		delete(s.writes, f.at)
 	}
 	if trail := s.trails[f.at]; trail != nil {
+		trail.Stored()
 		s.clock.Follow(trail.Latest(), s.cfg.Now)
 	}
 	if s.cfg.Level != LWW || s.past.Token {
@@ -144,10 +145,11 @@ func (s *Session) stamped(f flushing) kvlattice.Lattice {
 		trail = new(kvlattice.Trail)
 		s.trails[f.at] = trail
 	}
+	name := s.writeLocked(trail.Writes())
 	if r.Deleted() {
-		return kvlattice.NewCausalDelete(s.seen[f.at], after).By(trail, r.Timestamp())
+		return kvlattice.NewCausalDelete(s.seen[f.at], after).By(name, trail, r.Timestamp())
 	}
-	return kvlattice.NewOverwrite(s.seen[f.at], r.Value(), after).By(trail, r.Timestamp())
+	return kvlattice.NewOverwrite(s.seen[f.at], r.Value(), after).By(name, trail, r.Timestamp())
 }
 
 // wroteLocked notes what the run has of a key that it wrote.

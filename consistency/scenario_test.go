@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write what happens into testdata")
 //
 //	worker W          W hears of no write any more:      W is deaf
 //	                  W hears of all that it missed:     W hears
-//	RUN begins at W at level LEVEL
+//	RUN begins at W at level LEVEL                     RUN repeats RUN at W
 //	RUN reads KEY     RUN writes KEY VALUE     RUN counts KEY N     RUN reads count KEY
 //	RUN goes on at W  what it wrote is stored, and its session goes to W
 //	RUN and RUN meet at W as RUN
@@ -99,6 +99,7 @@ type aRun struct {
 	name  string
 	level consistency.Level
 	at    *worker
+	call  uint64
 	*consistency.Session
 }
 
@@ -140,14 +141,18 @@ func (w *world) Release(run, _ string) {
 
 func (w *world) begin(name, past string, level consistency.Level, at *worker) string {
 	w.calls++
+	return w.execute(name, past, level, at, w.calls)
+}
+
+func (w *world) execute(name, past string, level consistency.Level, at *worker, call uint64) string {
 	end, _, _ := strings.Cut(name, ".")
 	s, err := consistency.NewSession(consistency.Config{
-		Identity: consistency.Identity{Writer: at.name, Log: "pool", Source: "calls", Seq: w.calls, Node: fmt.Sprint(w.calls), Attempt: 1},
-		Stored:   time.Now().Add(time.Duration(w.calls)), // time stands still here
+		Identity: consistency.Identity{Writer: at.name, Log: "pool", Source: "calls", Seq: call, Node: fmt.Sprint(call), Attempt: 1},
+		Stored:   time.Now().Add(time.Duration(call)), // time stands still here
 		Stores:   at, Level: level, Run: end, Past: past, Pins: &at.pins, Peers: w,
 	})
 	must(w.t, err)
-	w.runs[name] = &aRun{end, level, at, s}
+	w.runs[name] = &aRun{end, level, at, call, s}
 	return ""
 }
 
@@ -173,6 +178,9 @@ func (w *world) step(f []string) string {
 		return ""
 	case f[1] == "begins":
 		return w.begin(f[0], "", consistency.Level(f[6]), w.workers[f[3]])
+	case f[1] == "repeats":
+		first := w.runs[f[2]]
+		return w.execute(f[0], "", first.level, w.workers[f[4]], first.call)
 	case f[1] == "and":
 		return w.meet(f)
 	}

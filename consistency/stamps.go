@@ -66,6 +66,23 @@ func (s *Session) callLocked() string {
 	return call
 }
 
+// writeLocked names a write of a register at a causal level, however often its call
+// runs: by the call's place in its log, the node, and how many writes of the key by the
+// call came before it. What no log holds has no name.
+func (s *Session) writeLocked(before int) string {
+	if s.id.Log == "" || faulty("repeats") {
+		return ""
+	}
+	name := strconv.FormatInt(s.cfg.Stored.UnixNano(), 36) + "." + strconv.FormatUint(s.cfg.Seq, 36)
+	if s.id.Node != "" {
+		name += "/" + s.id.Node
+	}
+	if before > 0 {
+		name += "+" + strconv.Itoa(before)
+	}
+	return name
+}
+
 // logLocked names the writer of a part of a value: it is short, and many share it.
 func (s *Session) logLocked() string {
 	if s.id.Log == "" {

@@ -30,7 +30,8 @@ var _ = Describe("Restarts of the only server", Label("crash"), func() {
 	limit := patience + time.Duration(kills)*30*time.Second
 
 	DescribeTable("take nothing back", func(ctx SpecContext, sync string, callers int) {
-		r := newRestarts(ctx, sync, exec.Command(os.Args[0]))
+		// Each is handed calls that the other has run, which the server has forgotten.
+		r := newRestarts(ctx, sync, exec.Command(os.Args[0]), exec.Command(os.Args[0]))
 		r.load(ctx, callers)
 		for range kills {
 			r.kill(ctx)
@@ -72,7 +73,7 @@ func (s step) key(kind string) string { return fmt.Sprintf("%s:%d", kind, s.Call
 func (s step) odd() int  { return s.N - 1 + s.N%2 }
 func (s step) even() int { return s.N - s.N%2 }
 
-// restarts is a server that is killed, a worker that lives on, and callers.
+// restarts is a server that is killed, workers that live on, and callers.
 type restarts struct {
 	addr, store, sync string
 	server            *process
@@ -94,10 +95,23 @@ type execution struct {
 	at   time.Time
 }
 
-func newRestarts(ctx context.Context, sync string, worker *exec.Cmd) *restarts {
+func newRestarts(ctx context.Context, sync string, workers ...*exec.Cmd) *restarts {
 	GinkgoHelper()
 	r := &restarts{addr: freePort(), store: GinkgoT().TempDir(), sync: sync, stored: make(map[string]time.Time)}
 	r.start(ctx)
+	for _, worker := range workers {
+		r.follow(ctx, worker)
+	}
+	var err error
+	r.client, err = cloudburst.Connect(ctx, "nats://"+r.addr)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(r.client.Close)
+	return r
+}
+
+// follow starts a worker, and notes what it runs.
+func (r *restarts) follow(ctx context.Context, worker *exec.Cmd) {
+	GinkgoHelper()
 	if worker.Env == nil {
 		worker.Env = os.Environ()
 	}
@@ -105,23 +119,17 @@ func newRestarts(ctx context.Context, sync string, worker *exec.Cmd) *restarts {
 	w, _ := launch(ctx, "ready", worker)
 	go func() {
 		for line := range w.lines {
-			if text, ok := strings.CutPrefix(line, "ran "); ok {
-				call, at, _ := strings.Cut(text, " ")
-				ns, err := strconv.ParseInt(at, 10, 64)
-				if err != nil {
-					continue
-				}
-				r.mu.Lock()
-				r.ran = append(r.ran, execution{call, time.Unix(0, ns)})
-				r.mu.Unlock()
+			text, ok := strings.CutPrefix(line, "ran ")
+			call, at, _ := strings.Cut(text, " ")
+			ns, err := strconv.ParseInt(at, 10, 64)
+			if !ok || err != nil {
+				continue
 			}
+			r.mu.Lock()
+			r.ran = append(r.ran, execution{call, time.Unix(0, ns)})
+			r.mu.Unlock()
 		}
 	}()
-	var err error
-	r.client, err = cloudburst.Connect(ctx, "nats://"+r.addr)
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(r.client.Close)
-	return r
 }
 
 func (r *restarts) start(ctx context.Context) {

@@ -3,7 +3,6 @@ package kvlattice
 import (
 	"bytes"
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -24,6 +23,7 @@ type Causal struct {
 	// none, or a write has replaced it: those up to plainSeen are.
 	plain     *LWW
 	plainSeen Timestamp
+	replaced  replaced // what calls have replaced lately, see repeat.go
 }
 
 // A version is one write that no other has replaced.
@@ -33,6 +33,7 @@ type version struct {
 	deleted bool
 	// after is what a reader of this version must see of other namespaces.
 	after map[string]uint64
+	call  string // names the write, however often its call runs; empty: no call made it
 }
 
 // Lift returns a causal register of a plain one.
@@ -73,6 +74,9 @@ func (c *Causal) Merge(other Lattice) (changed bool, err error) {
 	c.versions = kept
 	c.sort()
 	if c.clock.Join(&o.clock) {
+		changed = true
+	}
+	if c.replaced.join(o.replaced) {
 		changed = true
 	}
 	return c.mergePlain(o) || changed, nil
@@ -118,12 +122,12 @@ func (v *version) compare(o *version) int {
 		return -1
 	}
 	return cmp.Or(bytes.Compare(v.value.Body, o.value.Body), strings.Compare(v.value.Type, o.value.Type),
-		strings.Compare(afterText(v.after), afterText(o.after)))
+		strings.Compare(afterText(v.after), afterText(o.after)), strings.Compare(v.call, o.call))
 }
 
 // Clone returns a copy that shares the bodies.
 func (c *Causal) Clone() Lattice {
-	d := &Causal{clock: c.clock.Clone(), versions: slices.Clone(c.versions), plainSeen: c.plainSeen}
+	d := &Causal{clock: c.clock.Clone(), versions: slices.Clone(c.versions), plainSeen: c.plainSeen, replaced: c.replaced}
 	if c.plain != nil {
 		plain := *c.plain
 		d.plain = &plain
@@ -141,11 +145,12 @@ func (c *Causal) Context() *Causal {
 	return d
 }
 
-// live returns the versions with a value, the latest first.
+// live returns the versions with a value, the latest first. Of a call that ran twice it
+// is the later one, and none if another call has replaced one.
 func (c *Causal) live() []version {
 	live := make([]version, 0, len(c.versions)+1)
-	for _, v := range c.versions {
-		if !v.deleted {
+	for i, v := range c.versions {
+		if !v.deleted && !wrote(c.versions[:i], v.call) && !c.replaced.over(v.call) {
 			live = append(live, v)
 		}
 	}
@@ -219,7 +224,7 @@ func (c *Causal) Size() int {
 	if c.plain != nil {
 		n += c.plain.Size()
 	}
-	return n
+	return n + c.replaced.size()
 }
 
 // moment is the source under which Unsettled and Settle tell of a clock: its
@@ -250,106 +255,3 @@ func (c *Causal) Settle(source string, upTo uint64) {
 }
 
 var _ settled = (*Causal)(nil)
-
-// An overwrite is a write that waits for its dot.
-type overwrite struct {
-	seen    VClock // what its run was shown
-	plain   Timestamp
-	value   wire.Value
-	deleted bool
-	after   map[string]uint64
-	at      Timestamp // its dot is after that
-	trail   *Trail    // of its run; nil for none
-}
-
-// Overwrites are writes of a causal register that wait to be published. A dot is
-// only given then, in the key's turn: two runs of one worker may write at once,
-// and neither has seen the other's write. They are a Lattice so that they can be
-// handed to Store.Merge, and are never stored as they are.
-type Overwrites struct{ ops []overwrite }
-
-// NewOverwrite returns the write of a value that replaces what was seen of the
-// key: a register, or nil for nothing. It keeps v.Body and after.
-func NewOverwrite(seen Lattice, v wire.Value, after map[string]uint64) *Overwrites {
-	v.Type = textType(v)
-	return newOverwrites(seen, overwrite{value: v, after: after})
-}
-
-// NewCausalDelete returns the deletion of what was seen.
-func NewCausalDelete(seen Lattice, after map[string]uint64) *Overwrites {
-	return newOverwrites(seen, overwrite{deleted: true, after: after})
-}
-
-func newOverwrites(seen Lattice, o overwrite) *Overwrites {
-	switch l := seen.(type) {
-	case *LWW:
-		o.plain = l.ts
-	case *Causal:
-		context := l.Context()
-		o.seen, o.plain = context.clock, context.plainSeen
-	}
-	return &Overwrites{[]overwrite{o}}
-}
-
-// By has a write that was just made get its dot after a time, and replace what the
-// run's earlier writes of the key left, which the trail knows.
-func (o *Overwrites) By(trail *Trail, after Timestamp) *Overwrites {
-	last := &o.ops[len(o.ops)-1]
-	last.at, last.trail = after, trail
-	return o
-}
-
-// Apply returns what the register holds after the writes; onto is what it holds
-// before, nil if nothing. Their dots are writer's, at times that stamp returns:
-// each is asked to be after all that is known.
-func (o *Overwrites) Apply(onto *Causal, writer string, stamp func(after Timestamp) Timestamp) *Causal {
-	c := new(Causal)
-	if onto != nil {
-		c, _ = onto.Clone().(*Causal)
-	}
-	for _, op := range o.ops {
-		c.versions = slices.DeleteFunc(c.versions, func(v version) bool { return op.seen.Covers(v.dot) || op.trail.has(v.dot) })
-		c.plainSeen = later(c.plainSeen, op.plain)
-		c.hidePlain()
-		c.clock.Join(&op.seen)
-		v := version{dot: Dot{writer, stamp(later(c.Latest(), op.at))}, value: op.value, deleted: op.deleted, after: maps.Clone(op.after)}
-		op.trail.add(v.dot)
-		c.clock.Add(v.dot)
-		c.versions = append(c.versions, v)
-		c.sort()
-	}
-	return c
-}
-
-// Kind returns KindCausal.
-func (o *Overwrites) Kind() Kind { return KindCausal }
-
-// Merge adds the other's writes to the receiver's.
-func (o *Overwrites) Merge(other Lattice) (changed bool, err error) {
-	more, ok := other.(*Overwrites)
-	if !ok {
-		return false, differ(o, other)
-	}
-	o.ops = append(o.ops, more.ops...)
-	return len(more.ops) > 0, nil
-}
-
-// Clone returns a copy that can be added to.
-func (o *Overwrites) Clone() Lattice { return &Overwrites{slices.Clone(o.ops)} }
-
-// Value returns the value that is written last.
-func (o *Overwrites) Value() wire.Value { return o.ops[len(o.ops)-1].value }
-
-// Encode panics: overwrites are never stored, but what Apply makes of them.
-func (o *Overwrites) Encode() (wire.Header, []byte) {
-	panic("kvlattice: overwrites are applied before they are stored")
-}
-
-// Size returns roughly how many bytes of memory the writes take.
-func (o *Overwrites) Size() int {
-	n := 0
-	for _, op := range o.ops {
-		n += 200 + len(op.value.Body)
-	}
-	return n
-}

@@ -72,13 +72,17 @@ func overwrite(random *rand.Rand, seen *kvlattice.Causal) *kvlattice.Overwrites 
 		seen = new(kvlattice.Causal) // a run that saw an older state
 	}
 	v := text(fmt.Sprintf(`"%d"`, random.IntN(100)))
+	call := ""
+	if random.IntN(2) == 0 {
+		call = fmt.Sprint("c", random.IntN(6)) // which may have run before
+	}
 	switch random.IntN(5) {
 	case 0:
-		return kvlattice.NewCausalDelete(seen, after)
+		return kvlattice.NewCausalDelete(seen, after).By(call, nil, ts(0))
 	case 1:
 		v = wire.Value{Body: []byte{byte(random.IntN(256)), '"', '\n'}, Type: "image/x"}
 	}
-	return kvlattice.NewOverwrite(seen, v, after)
+	return kvlattice.NewOverwrite(seen, v, after).By(call, nil, ts(0))
 }
 
 func TestCausalLaws(t *testing.T) {
@@ -109,6 +113,7 @@ func TestDishonestCausalLaws(t *testing.T) {
 				continue
 			}
 			dots[dot] = true
+			dot += fmt.Sprintf(`,"c":"c%d"`, random.IntN(3))
 			if random.IntN(4) == 0 {
 				versions = append(versions, `{`+dot+`,"del":true}`)
 				continue
@@ -121,10 +126,19 @@ func TestDishonestCausalLaws(t *testing.T) {
 		} else {
 			body[len(body)-1] = ']'
 		}
+		var replaced []string
+		for by := 2; by >= 0; by-- {
+			for call := range 3 {
+				if random.IntN(3) == 0 {
+					replaced = append(replaced, fmt.Sprintf("c%d:c%d", call, by))
+				}
+			}
+		}
 		clock := fmt.Sprintf("%d w0:%d w1:%d", random.IntN(3), random.IntN(5), random.IntN(5))
 		l, err := kvlattice.Decode(kvlattice.Entry{Header: wire.Header{
 			kvlattice.HeaderKind: {"causal"}, kvlattice.HeaderClock: {clock},
 			kvlattice.HeaderVersions: {fmt.Sprintf(`{"v":[%s],"seen":"%d"}`, strings.Join(versions, ","), random.IntN(4))},
+			kvlattice.HeaderReplaced: {strings.Join(replaced, " ")},
 		}, Body: body})
 		if err != nil {
 			panic(err)

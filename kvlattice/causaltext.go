@@ -2,6 +2,7 @@ package kvlattice
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,11 +19,14 @@ const (
 	HeaderClock    = "Cb-Clock"    // the clock, see VClock.String
 	HeaderVersions = "Cb-Versions" // the versions as JSON; absent if Cb-Dot tells of the only one
 	HeaderDot      = "Cb-Dot"      // the only version's writer:time
+	HeaderCall     = "Cb-Call"     // with Cb-Dot: names the call that wrote it
+	HeaderReplaced = "Cb-Replaced" // which calls replaced which lately, see replaced.String
 )
 
 // A versionDoc is a version as it is stored.
 type versionDoc struct {
 	Writer  string            `json:"w,omitempty"`
+	Call    string            `json:"c,omitempty"`
 	At      string            `json:"t"`
 	Type    string            `json:"type,omitempty"`
 	Deleted bool              `json:"del,omitempty"`
@@ -45,9 +49,15 @@ type versionsDoc struct {
 // values if there are several. Without a value it looks as a deletion does.
 func (c *Causal) Encode() (wire.Header, []byte) {
 	h := wire.Header{HeaderKind: {string(KindCausal)}, HeaderClock: {c.clock.String()}}
+	if len(c.replaced) > 0 {
+		h[HeaderReplaced] = []string{c.replaced.String()}
+	}
 	if len(c.versions) == 1 && c.plain == nil && c.plainSeen == (Timestamp{}) && len(c.versions[0].after) == 0 && !c.versions[0].deleted {
 		v := c.versions[0] // as nearly all are
 		h[HeaderDot] = []string{string(appendTime([]byte(v.dot.Writer+":"), v.dot.At))}
+		if v.call != "" {
+			h[HeaderCall] = []string{v.call}
+		}
 		if v.value.Type != "" {
 			h[wire.HeaderType] = []string{v.value.Type}
 		}
@@ -72,7 +82,7 @@ func (c *Causal) Encode() (wire.Header, []byte) {
 	var body []byte
 	for i, v := range all {
 		d := versionDoc{
-			Writer: v.dot.Writer, At: string(appendTime(nil, v.dot.At)), Type: v.value.Type,
+			Writer: v.dot.Writer, Call: v.call, At: string(appendTime(nil, v.dot.At)), Type: v.value.Type,
 			Deleted: v.deleted, After: v.after, Plain: i == plainAt,
 		}
 		switch {
@@ -123,6 +133,9 @@ func decodeCausal(e Entry) (*Causal, error) {
 		return nil, damaged(KindCausal, err.Error())
 	}
 	c := &Causal{clock: clock}
+	if c.replaced, err = parseReplaced(wire.First(e.Header, HeaderReplaced)); err != nil {
+		return nil, damaged(KindCausal, err.Error())
+	}
 	if text := wire.First(e.Header, HeaderVersions); text != "" {
 		err = c.readVersions(text, e)
 	} else {
@@ -145,15 +158,16 @@ func (c *Causal) readDot(text string, e Entry) error {
 		return fmt.Errorf("%s: %q isn't writer:time", HeaderDot, text)
 	}
 	at, err := parseTime(text[colon+1:])
+	call := strings.Clone(wire.First(e.Header, HeaderCall))
 	if err == nil {
-		err = checkWriter(text[:colon])
+		err = cmp.Or(checkWriter(text[:colon]), checkWriter(call))
 	}
 	if err != nil {
 		return err
 	}
 	value := wire.Value{Body: e.Body, Type: wire.First(e.Header, wire.HeaderType)}
 	value.Type = textType(value)
-	c.versions = []version{{dot: Dot{text[:colon], at}, value: value}}
+	c.versions = []version{{dot: Dot{text[:colon], at}, value: value, call: call}}
 	return nil
 }
 
@@ -211,12 +225,12 @@ func (doc *versionsDoc) complete(body, rest []byte) error {
 func (d *versionDoc) version(e Entry, rest *[]byte) (version, error) {
 	at, err := parseTime(d.At)
 	if err == nil && !d.Plain { // which isn't in the clock
-		err = checkWriter(d.Writer)
+		err = cmp.Or(checkWriter(d.Writer), checkWriter(d.Call))
 	}
 	if err != nil {
 		return version{}, err
 	}
-	v := version{dot: Dot{d.Writer, at}, deleted: d.Deleted}
+	v := version{dot: Dot{d.Writer, at}, deleted: d.Deleted, call: d.Call}
 	if len(d.After) > 0 {
 		v.after = d.After
 	}

@@ -9,8 +9,23 @@ import (
 // next write of the key replaces those versions, and of others only what the run was
 // shown. The zero Trail is empty. It may be used concurrently.
 type Trail struct {
-	mu   sync.Mutex // guards dots
-	dots []Dot
+	mu     sync.Mutex // guards what follows
+	dots   []Dot
+	writes int // that are stored
+}
+
+// Stored notes that a write is stored: the next one is another.
+func (t *Trail) Stored() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writes++
+}
+
+// Writes returns how many writes are stored.
+func (t *Trail) Writes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.writes
 }
 
 // Latest returns the time of the latest dot; the zero Timestamp if there is none.
