@@ -147,25 +147,26 @@ func (r *restarts) load(ctx context.Context, callers int) {
 	for i := range callers {
 		r.callers.Go(func() {
 			defer GinkgoRecover()
+			token := cloudburst.NewToken() // what a call has written the next one sees, on any worker
 			for n := 1; ; n++ {
 				r.gate.RLock()
 				if ctx.Err() != nil {
 					r.gate.RUnlock()
 					return
 				}
-				r.call(ctx, step{i, n})
+				r.call(ctx, step{i, n}, token)
 				r.gate.RUnlock()
 			}
 		})
 	}
 }
 
-func (r *restarts) call(ctx context.Context, s step) {
+func (r *restarts) call(ctx context.Context, s step, token *cloudburst.Token) {
 	level := cloudburst.LWW
 	if s.N%2 == 0 {
 		level = cloudburst.CausalKey
 	}
-	f, err := cloudburst.Go[step](ctx, r.client.With(cloudburst.WithLevel(level)), "step", s)
+	f, err := cloudburst.Go[step](ctx, r.client.With(cloudburst.WithLevel(level), cloudburst.WithToken(token)), "step", s)
 	if err == nil {
 		defer f.Close()
 		_, err = f.Wait(ctx)

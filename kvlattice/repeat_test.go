@@ -21,6 +21,7 @@ type executor struct {
 }
 
 func executors(t *testing.T) (a, b *executor) {
+	t.Helper()
 	now := new(int64)
 	return &executor{t, "a", now, new(kvlattice.Causal)}, &executor{t, "b", now, new(kvlattice.Causal)}
 }
@@ -173,6 +174,7 @@ func TestRepeatsAtRandom(t *testing.T) {
 }
 
 func repeats(t *testing.T, random *rand.Rand, named bool) (wrong string) {
+	t.Helper()
 	name := func(n int) string {
 		if !named {
 			return ""
