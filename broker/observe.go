@@ -82,6 +82,12 @@ func (o observer) replyFailed(name string, err error) {
 	}
 }
 
+func (o observer) noteFailed(name string, err error) {
+	if o.log != nil {
+		o.log.WithError(err).WithField("fn", name).Warn("could not note that a call is handed back; it counts as lost")
+	}
+}
+
 func (o observer) eventLost(subject string, err error) {
 	if o.log != nil {
 		o.log.WithError(err).WithField("subject", subject).Debug("could not tell of an event")

@@ -15,7 +15,7 @@ import (
 )
 
 // The state of a run, one message a subject in CB_RUNS. It is there from when the run
-// takes a second call until it ends, however long that is:
+// takes a second call, or a call of it fails often, until it ends, however long that is:
 //
 //	cb.run.<run>.<node>.in.<edge>   an input that awaits the others
 //	cb.run.<run>.<node>.claim       the sequence of the call that runs the node
@@ -25,6 +25,7 @@ import (
 //	cb.run.<run>.<node>.<group>.in.<edge>, .m<level>.<group>.in.<which>   where many meet
 //	cb.run.<run>.$start.in.<what>   what the run began with
 //	cb.run.<run>.:<epoch>.…         likewise, after the run began again
+//	cb.run.<run>.$tries.<call>      how the executions of a call ended, see Begin
 //	cb.run.<run>.failed             a call of the run is a dead letter: it may go on
 //	cb.run.<run>.cancel             the run was cancelled; it outlives the run
 //	cb.run.<run>.id                 which call has the id, if its caller chose it

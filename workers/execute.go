@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +33,7 @@ type job struct {
 	limits  wire.Limits       // of the step that ran last
 	took    time.Duration     // in functions
 	nodes   []wire.NodeTiming // of a call that failed
+	trials  *wire.Trials      // of a call that was handed out often; nil for others
 
 	received []Mailbox // of the steps that received messages
 }
@@ -83,12 +83,8 @@ func (j *job) execute() (Outcome, error) {
 	if err := j.alive(); err != nil {
 		return Outcome{}, err
 	}
-	j.limits = j.limitsOf(j.call.Name)
-	if most := j.limits.Attempts + crashes; j.call.Attempt > most {
-		return Outcome{}, &wire.Error{
-			Op: "run", Name: j.call.Name, Kind: wire.KindCrashed,
-			Msg: fmt.Sprintf("handed out %d times without an answer: it may be bringing its worker down", j.call.Attempt-1),
-		}
+	if err := j.watch(); err != nil {
+		return Outcome{}, err
 	}
 	if err := consistency.Check(j.call.Level); err != nil {
 		return Outcome{}, err
@@ -143,12 +139,6 @@ func (j *job) alive() error {
 	}
 	return err
 }
-
-// crashes is how often a call may be handed out beyond its attempts: a worker
-// that dies under a call says nothing, so those deliveries only show here. So do
-// those that storage or a missing function sent back, whose waits grow to
-// waitAtMost: it takes a quarter of an hour of them to get here.
-const crashes = 36
 
 // Hosts says whether the worker hosts the function.
 func (j *job) Hosts(function string) bool { return j.w.Hosts(function) }

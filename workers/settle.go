@@ -12,9 +12,12 @@ import (
 // How long a call waits, the first time, for another worker or for the storage;
 // each time that it is handed out doubles it.
 const (
-	waitForHost    = 250 * time.Millisecond
+	waitForHost = 250 * time.Millisecond
+	waitAtMost  = 30 * time.Second
+
+	// The same for the storage, which may be back at any moment.
 	waitForStorage = time.Second
-	waitAtMost     = 30 * time.Second
+	storageAtMost  = 4 * time.Second
 
 	// The same for a call whose run is under way in another one: at most lookAtMost.
 	lookFirst  = 100 * time.Millisecond
@@ -26,8 +29,8 @@ const (
 var errUnderWay = errors.New("another call of the run is under way")
 
 // longer is the wait at the job's attempt.
-func (j *job) longer(wait time.Duration) time.Duration {
-	return min(wait<<min(j.call.Attempt-1, 10), waitAtMost)
+func (j *job) longer(wait, most time.Duration) time.Duration {
+	return min(wait<<min(j.call.Attempt-1, 10), most)
 }
 
 // notHostedError is what a worker says of a function of its pool that it does not
@@ -61,6 +64,7 @@ func (e *storageError) Unwrap() error { return e.err }
 func (j *job) finish(r *wire.Result) {
 	r.Run, r.Name, r.Worker, r.Digest = j.call.Run, j.call.Name, j.w.cfg.ID, j.call.Digest
 	r.Started, r.Took, r.Attempts, r.Restarts = j.began, j.took, j.call.Attempt, j.call.Epoch
+	r.Kept = r.Kept || j.trials != nil
 	if !j.w.Hosts(r.Name) {
 		r.Kept, r.Node = r.Kept || r.Status != wire.StatusOK, j.call.Node
 		j.w.dag(r.Name).count(time.Since(j.call.Stored), errOf(r))
@@ -86,7 +90,7 @@ func (j *job) store(r *wire.Result, tries int) {
 				time.AfterFunc(j.w.cfg.AckWait/3, func() { j.store(r, tries-1) })
 				return
 			}
-			j.nak(j.longer(waitForStorage))
+			j.nak(j.longer(waitForStorage, storageAtMost))
 		} else {
 			consistency.Release(j.past, string(j.call.Run), j.call.Node == "" && j.call.Epoch == 0, &j.w.pins, j.w.peers)
 			j.discard()
@@ -128,19 +132,20 @@ func (j *job) fail(err error) {
 	var storage *storageError
 	switch {
 	case errors.Is(err, errUnderWay):
-		j.nak(min(j.longer(lookFirst), lookAtMost))
+		j.nak(j.longer(lookFirst, lookAtMost))
 		j.w.settled(j)
 		return
 	case errors.As(err, &missing):
-		j.again(j.longer(waitForHost), err)
+		j.survived(true)
+		j.again(j.longer(waitForHost, waitAtMost), err)
 		return
 	case errors.As(err, &storage), wire.KindOf(err) == wire.KindUnavailable, wire.KindOf(err) == wire.KindBusy:
-		j.again(j.longer(waitForStorage), err)
+		j.again(j.longer(waitForStorage, storageAtMost), err)
 		return
 	}
 	e, known := errors.AsType[*wire.Error](err)
 	if !known { // a function's failure always is one: this is the platform's
-		j.again(j.longer(waitForStorage), err)
+		j.again(j.longer(waitForStorage, storageAtMost), err)
 		return
 	}
 	if e.Kind.Retry() && j.call.Attempt < j.limits.Attempts {
@@ -148,7 +153,7 @@ func (j *job) fail(err error) {
 		return
 	}
 	if err := j.d.Bury(context.Background(), e); err != nil {
-		j.again(j.longer(waitForStorage), err)
+		j.again(j.longer(waitForStorage, storageAtMost), err)
 		return
 	}
 	j.w.observe.buried(j, e)
@@ -163,6 +168,7 @@ func (j *job) again(wait time.Duration, why error) {
 }
 
 func (j *job) nak(wait time.Duration) {
+	j.survived(false)
 	j.w.letGo(j) // it may come back before this returns
 	if err := j.d.Nak(wait); err != nil {
 		j.w.observe.unsettled(j, err) // it is handed out again after AckWait

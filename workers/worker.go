@@ -79,6 +79,10 @@ type Ledger interface {
 	// Admit says whether a call is to be run. Of a repeat it tells the caller what the
 	// run has come to. It may set the call's Digest.
 	Admit(ctx context.Context, call *wire.Call) (wire.Verdict, error)
+	// Begin notes that a call begins to run, and returns how its earlier executions ended.
+	Begin(ctx context.Context, call *wire.Call) (wire.Trials, error)
+	// Survived notes that the worker hands a call back that has begun. It doesn't wait.
+	Survived(call *wire.Call, t wire.Trials)
 }
 
 // A Delivery is a call in hand: one handing-out by the pool's queue.
@@ -314,7 +318,7 @@ func (w *Worker) Take(call wire.Call, d Delivery, slots Slots) {
 	w.mu.Unlock()
 	if !taken {
 		j.place.end()
-		j.again(j.longer(waitForHost), w.tooMany(call.Name))
+		j.again(j.longer(waitForHost, waitAtMost), w.tooMany(call.Name))
 		return
 	}
 	if dead {

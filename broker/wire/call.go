@@ -71,6 +71,13 @@ func (c *Call) Named() bool {
 	return !c.Fresh && c.Node == "" && c.Epoch == 0 && !IsContained(c.Run)
 }
 
+// Trials tell how the executions of a call ended that was handed out often.
+type Trials struct {
+	Begun   bool `json:"begun,omitempty"`   // one goes on, or its worker has died
+	Lost    int  `json:"lost,omitempty"`    // no worker has handed the call back
+	Missing int  `json:"missing,omitempty"` // the worker lacked the function
+}
+
 // A Verdict says what becomes of a call that was handed out, before it is run.
 type Verdict int
 
