@@ -420,7 +420,7 @@ func (b *Broker) delivery(msg *nats.Msg) (*Delivery, error) {
 func runOfCall(h wire.Header, c *wire.Call) wire.RunID {
 	id, of := wire.RunID(wire.First(h, wire.HeaderRun)), wire.RunID(wire.First(h, wire.HeaderOf))
 	switch {
-	case (c.Node != "" || epochOf(h) > 0 || id == of) && wire.CheckRunID(of) == nil:
+	case (c.Node != "" || epochOf(h) > 0 || id == of) && wire.CheckRunID(of) == nil, replacesPurged(id, of):
 		return of
 	case wire.CheckCallerID(id) == nil, count(wire.First(h, wire.HeaderDepth)) > 0 && wire.CheckRunID(id) == nil:
 		return id

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"math"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -26,7 +27,8 @@ func fingerprintOf(name string, msg *nats.Msg) string {
 }
 
 // compare settles what a duplicate is: the same call, which is stored then, or another
-// one, which is an error. The storage may not tell now: then it is found out later.
+// one, which is an error. A call that was purged before it ran is neither. The storage
+// may not tell now: then it is found out later.
 func (p *Pending) compare(ctx context.Context) error {
 	seq := p.first.Load()
 	if seq == 0 {
@@ -38,10 +40,26 @@ func (p *Pending) compare(ctx context.Context) error {
 		return nil //nolint:nilerr // said above
 	case conflicts(first, p.digest):
 		return errConflict(p.Run, p.name, "")
+	case first == "" && seq != anySequence && strings.HasPrefix(p.msg.Subject, subjectCall):
+		// Nothing is left of a call that was purged: not even a claim or a result.
+		p.first.Store(0)
+		p.msg.Header[wire.HeaderRun] = []string{string(p.Run) + afterPurge + strconv.FormatUint(seq, 10)}
+		p.msg.Header[wire.HeaderOf] = []string{string(p.Run)}
+		return nil // again sends it
 	}
 	p.first.Store(0)
 	p.markStored()
 	return nil
+}
+
+// afterPurge, and the sequence of the call that was purged, follow a run's id in the id of
+// the message that takes the place of that call. The stream knows the run's own id as that
+// of a duplicate.
+const afterPurge = "=after."
+
+// replacesPurged says whether a message takes the place of a purged call of a run.
+func replacesPurged(id, of wire.RunID) bool {
+	return strings.HasPrefix(string(id), string(of)+afterPurge) && wire.CheckCallerID(of) == nil
 }
 
 // fingerprint returns that of the first call of a run, which was stored under a
