@@ -11,6 +11,5 @@ import "os"
 //	seen    a key may go back within a session
 //	cut     what a value depends on needn't be shown
 //	clock   a write replaces what its run was not shown
-//	repeats a causal write that is repeated replaces what replaced it
 //	order   a run's writes of one key are stored together, where the last of them was made
 func faulty(protocol string) bool { return os.Getenv("CLOUDBURST_FAULTS") == protocol }

@@ -70,7 +70,7 @@ func (s *Session) callLocked() string {
 // runs: by the call's place in its log, the node, and how many writes of the key by the
 // call came before it. What no log holds has no name.
 func (s *Session) writeLocked(before int) string {
-	if s.id.Log == "" || faulty("repeats") {
+	if s.id.Log == "" {
 		return ""
 	}
 	name := strconv.FormatInt(s.cfg.Stored.UnixNano(), 36) + "." + strconv.FormatUint(s.cfg.Seq, 36)
