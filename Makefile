@@ -15,7 +15,7 @@ FUZZTIME      ?= 60s
 TIMES         ?= 10
 ARGS          ?=
 
-.PHONY: help build python tools test test-busy demo bench soak report fuzz lint fmt tidy check nats
+.PHONY: help build python tools test test-busy demo bench soak faults report fuzz lint fmt tidy check nats
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +26,10 @@ build: ## Build bin/cloudburst
 demo: build ## Run Retwis, a Twitter clone, on an embedded server and verify every post (ARGS="--graph FILE --keep")
 	./bin/cloudburst demo $(ARGS)
 
-python: # The tests run functions in Python.
-	@command -v python3 >/dev/null || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && apt-get install -y --no-install-recommends python3; \
-	} || { echo "the tests need python3: install it, for instance with apt-get install python3"; exit 1; }
+python: # The tests run functions in Python, and the commands of the documents, some of which are curl.
+	@command -v python3 >/dev/null && command -v curl >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update && apt-get install -y --no-install-recommends python3 curl; \
+	} || { echo "the tests need python3 and curl: install them, for instance with apt-get install python3 curl"; exit 1; }
 
 # Downloads and compilations end here: no test with a time limit includes one of them.
 # The first time, on an empty cache, this takes some minutes; go names what it fetches and compiles.
@@ -68,6 +68,9 @@ bench: build ## Measure calls beside raw NATS (ARGS="-o json")
 
 soak: build ## Run a mixed load for half an hour, and fail if anything grows (ARGS="--for 5m")
 	./bin/cloudburst bench soak $(ARGS)
+
+faults: build ## Break each part of three servers three times under load; nothing may be lost (ARGS="--faults 14")
+	./bin/cloudburst bench faults --faults 42 $(ARGS)
 
 report: build ## Run all benchmarks and write report.md (ARGS="--short")
 	./bin/cloudburst bench all $(ARGS)
