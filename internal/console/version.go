@@ -8,6 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// version is the version of this tree, the newest of CHANGELOG.md. It is written here alone.
+const version = "v0.1.0"
+
 // jsonVersion is what this program was built of.
 type jsonVersion struct {
 	Version  string `json:"version"`
@@ -34,12 +37,11 @@ func (c *console) version() *cobra.Command {
 }
 
 func built() jsonVersion {
-	v := jsonVersion{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := jsonVersion{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	v.Version = first(info.Main.Version, v.Version)
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			v.Commit = s.Value
