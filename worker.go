@@ -48,7 +48,8 @@ func SlotsBetween(least, most int) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.MinSlots, c.MaxSlots = least, most }
 }
 
-// CacheBytes bounds the worker's cache of state. Default 256 MiB.
+// CacheBytes bounds the worker's cache of each namespace, so a worker whose functions use
+// several may cache several times as much. Default 256 MiB.
 func CacheBytes(n int64) WorkerOption {
 	return func(c *deployments.WorkerConfig) { c.CacheBytes = n }
 }

@@ -1,6 +1,6 @@
 // Package autoscaler turns measurements of a pool into the number of workers
 // it wants. The decision, Scaler.Decide, is a state machine without a clock and
-// without I/O; Loop is the shell that measures, decides and acts, once a second.
+// without I/O; Loop is the shell that measures, decides and acts, twice a second.
 //
 // Three words. The load is how many slots the arriving calls keep busy: arrivals
 // a second times seconds a call. The backlog is what waits on top of it. A pool
