@@ -77,7 +77,7 @@ func TestFencedReadsHoldWhereReplicasLag(t *testing.T) {
 // Why buckets aren't mirrored by the platform: a mirror doesn't hear of purges. It
 // keeps a slot that was folded and removed, which would bring a value back once the
 // key was deleted and its tombstone had run out. Should this fail, look at
-// docs/decisions.md again.
+// docs/adr/0043-buckets-get-no-mirrors.md again.
 func TestMirrorsKeepWhatWasPurged(t *testing.T) {
 	k := openBucket(t)
 	mirror, err := k.b.js.CreateStream(t.Context(), jetstream.StreamConfig{
