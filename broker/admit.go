@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -251,5 +252,5 @@ func (b *Broker) underWay(ctx context.Context, run wire.RunID, has claim) (bool,
 		}
 	}
 	state, err := b.lastMulti(ctx, StreamRuns, []string{runSubject(run, "*.>")}, has.seq)
-	return len(state) > 0, err
+	return slices.ContainsFunc(state, func(msg *nats.Msg) bool { return !isTrials(msg) }), err
 }

@@ -3,8 +3,10 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
@@ -14,7 +16,15 @@ import (
 // was begun and not handed back is an execution that its worker didn't survive, or whose
 // server has lost sight of the worker. The note is part of the run's state.
 
-func trialsSubject(c *wire.Call) string { return runSubject(c.Run, "$tries."+string(placeOf(c))) }
+const runTrials = "$tries."
+
+func trialsSubject(c *wire.Call) string { return runSubject(c.Run, runTrials+string(placeOf(c))) }
+
+// isTrials says whether a message of a run's state is such a note: it doesn't say that the
+// run goes on.
+func isTrials(msg *nats.Msg) bool {
+	return strings.Contains(msg.Header.Get(jetstream.SubjectHeader), "."+runTrials)
+}
 
 // Begin notes that a call begins to run, and returns how its earlier executions ended.
 func (b *Broker) Begin(ctx context.Context, c *wire.Call) (t wire.Trials, err error) {

@@ -34,6 +34,9 @@ func TestTrialsTellHowExecutionsEnded(t *testing.T) {
 	survived(begin(0, 0))
 	begin(0, 0)
 	begin(1, 0)
+	if live, err := p.underWay(t.Context(), d.Call.Run, claim{}); err != nil || live {
+		t.Errorf("the note passes for a run that goes on: %v, %v", live, err)
+	}
 	last := begin(2, 0)
 	last.Missing++
 	survived(last)
