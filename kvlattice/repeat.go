@@ -40,14 +40,15 @@ func (r replacement) compare(o replacement) int {
 	return cmp.Or(strings.Compare(o.by, r.by), strings.Compare(r.call, o.call))
 }
 
-// stored is when the log stored the call that replaced the other's write.
-func (r replacement) stored() int64 {
+// oldest is what the names sort after of calls that the log stored at most replacedFor
+// before the call that made the replacement.
+func (r replacement) oldest() string {
 	text, _, _ := strings.Cut(r.by, ".")
 	at, err := strconv.ParseInt(text, 36, 64)
 	if err != nil {
-		return 0 // not ours
+		return "" // not ours
 	}
-	return at
+	return strconv.FormatInt(at-int64(replacedFor), 36)
 }
 
 // add notes that a call has replaced what another wrote. An empty name is none.
@@ -64,6 +65,7 @@ func (r *replaced) join(o replaced) (changed bool) {
 		return false
 	}
 	kept := make(replaced, 0, min(len(*r)+len(o), replacedAtMost))
+	oldest := ""
 	for a, b := *r, o; len(kept) < replacedAtMost && len(a)+len(b) > 0; {
 		var next replacement
 		switch {
@@ -74,7 +76,10 @@ func (r *replaced) join(o replaced) (changed bool) {
 		default:
 			next, a, b = a[0], a[1:], b[1:]
 		}
-		if len(kept) > 0 && kept[0].stored()-next.stored() > int64(replacedFor) {
+		if len(kept) == 0 {
+			oldest = next.oldest()
+		}
+		if next.by < oldest {
 			break
 		}
 		kept = append(kept, next)
