@@ -90,7 +90,7 @@ func (s clientState) writing(ctx context.Context, ns string) (*kvlattice.Store, 
 		err = s.c.broker.Sync(ctx, ns)
 	}
 	if err == nil {
-		s.c.clock.Observe(consistency.StampOf(runtime.StampsOf(ctx, &s.c.stamps).Known()))
+		s.c.clock.Observe(consistency.StampOf(runtime.StampsOf(ctx, &s.c.stamps).Known()).AfterRepeats())
 	}
 	return st, err
 }

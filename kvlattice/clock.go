@@ -46,6 +46,15 @@ func ParseTimestamp(s string) (Timestamp, error) {
 	return Timestamp{Wall: w, Logical: uint32(l)}, nil
 }
 
+// AfterRepeats returns a timestamp after all that the call which gave t may give in its
+// place when it runs again: a repeat has the same wall time, and a greater counter.
+func (t Timestamp) AfterRepeats() Timestamp {
+	if t == (Timestamp{}) || t.Wall == math.MaxInt64 {
+		return t
+	}
+	return Timestamp{Wall: t.Wall + 1}
+}
+
 // Next returns the least timestamp after t.
 func (t Timestamp) Next() Timestamp {
 	if t.Logical < math.MaxUint32 {

@@ -26,14 +26,18 @@ func NewLogClock(stored time.Time, attempt int) LogClock {
 	return LogClock{stored: at, last: at, try: uint32(min(max(attempt-1, 0), 1<<8-1)) << tryShift}
 }
 
-// Follow moves the clock up to a timestamp that the run was shown. A timestamp that is
-// TooFarAhead of a trusted time leaves the clock alone, and Follow returns false.
+// Follow moves the clock up to a timestamp that the run was shown, and past what a repeat
+// of the call that gave it would have. A timestamp at the call's own stored time is its
+// own. A timestamp that is TooFarAhead of a trusted time leaves the clock alone, and Follow
+// returns false.
 func (c *LogClock) Follow(t Timestamp, trusted func() time.Time) bool {
 	if t.Compare(c.last) > 0 {
 		if TooFarAhead(t, trusted()) {
 			return false
 		}
-		c.last = t
+		if c.last = t; t.Wall != c.stored.Wall {
+			c.last = t.AfterRepeats()
+		}
 	}
 	c.known = later(c.known, t)
 	return true

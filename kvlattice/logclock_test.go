@@ -25,7 +25,7 @@ func TestLogClockRepeatsItself(t *testing.T) {
 	if again := stamps(1); !slices.Equal(first, again) {
 		t.Errorf("stamped %v, then %v", first, again)
 	}
-	if first[0].Wall != stored.UnixNano() || first[2].Wall != stored.UnixNano()+7 {
+	if first[0].Wall != stored.UnixNano() || first[2].Wall != stored.UnixNano()+8 {
 		t.Errorf("stamped %v for a call that was stored at %d", first, stored.UnixNano())
 	}
 	if !slices.IsSortedFunc(first, kvlattice.Timestamp.Compare) {
@@ -40,6 +40,29 @@ func TestLogClockRepeatsItself(t *testing.T) {
 		}
 		if attempt < 256 {
 			first = later
+		}
+	}
+}
+
+// A call follows what another call wrote, although a server whose clock is behind stored it.
+// When the other call runs again, its writes are still before those of the first.
+func TestLogClockFollowsPastRepeats(t *testing.T) {
+	stored := time.Unix(1000, 0)
+	now := func() time.Time { return stored }
+	first := kvlattice.NewLogClock(stored, 1)
+	first.Next()
+	second := kvlattice.NewLogClock(stored.Add(-time.Minute), 1)
+	if !second.Follow(first.Known(), now) {
+		t.Fatal("what came along isn't followed")
+	}
+	written := second.Next()
+	for attempt := range 300 {
+		again := kvlattice.NewLogClock(stored, attempt+1)
+		again.Follow(first.Known(), now) // it reads what it wrote before
+		for range 10 {
+			if ts := again.Next(); ts.Compare(written) >= 0 {
+				t.Fatalf("attempt %d stamped %v, after %v of a call that followed the first attempt", attempt+1, ts, written)
+			}
 		}
 	}
 }
