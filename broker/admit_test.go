@@ -318,6 +318,8 @@ func TestOfARunThatHasEndedNothingIsRunAgain(t *testing.T) {
 	byFunction.Depth, byFunction.Fresh = 1, false // under an id that the function chose
 	fromOldStream := with(whole, "CB_CALLS_default-9", 9, 2, true)
 	fromOldStream.Stored = time.Now().Add(time.Hour)
+	clockAhead := with(whole, "CB_CALLS_default-9", 9, 2, true)
+	clockAhead.Stored = time.Now().Add(time.Minute)
 	for name, c := range map[string]struct {
 		call wire.Call
 		want wire.Verdict
@@ -335,6 +337,7 @@ func TestOfARunThatHasEndedNothingIsRunAgain(t *testing.T) {
 		"another node of a run that failed":    {with(node, "bad", 8, 1, true), wire.RunIt},
 		"without an id":                        {with(whole, "CB_CALLS_default-9", 9, 1, true), wire.Ended},
 		"without an id, of a stream made anew": {fromOldStream, wire.RunIt},
+		"stored by a server whose clock is a minute ahead of that of the results": {clockAhead, wire.Ended},
 	} {
 		if got, err := p.Admit(t.Context(), &c.call); err != nil || got != c.want {
 			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)

@@ -91,7 +91,10 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 			p.Close()
 			return nil, err
 		}
-		p.msg = timerOf(p.msg, &call)
+		if p.msg, err = b.timerOf(ctx, p.msg, &call); err != nil {
+			p.Close()
+			return nil, err
+		}
 		if !call.Fresh {
 			p.msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"} // one that is set stays: see compare
 		}
@@ -389,7 +392,9 @@ func (b *Broker) Dispatch(ctx context.Context, call wire.Call) error {
 		return err
 	}
 	if call.Wait > 0 {
-		msg = timerOf(msg, &call)
+		if msg, err = b.timerOf(ctx, msg, &call); err != nil {
+			return err
+		}
 		msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"} // one that runs isn't set again
 	}
 	if _, err = b.put(ctx, msg); call.Wait > 0 && isStale(err) {

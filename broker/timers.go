@@ -26,9 +26,13 @@ const (
 	MinWait = 250 * time.Millisecond
 )
 
-// timerOf returns the message that has the server hand out a call later.
-func timerOf(msg *nats.Msg, call *wire.Call) *nats.Msg {
-	at := time.Now().Add(max(call.Wait, MinWait))
+// timerOf returns the message that has the server hand out a call later. The server goes by
+// its own clock, so ours mustn't say when that is.
+func (b *Broker) timerOf(ctx context.Context, msg *nats.Msg, call *wire.Call) (*nats.Msg, error) {
+	if err := b.Sync(ctx, BucketResults); err != nil {
+		return nil, err
+	}
+	at := b.Now().Add(max(call.Wait, MinWait))
 	timer := &nats.Msg{Subject: timerSubject(call), Header: msg.Header, Data: msg.Data}
 	timer.Header[headerTo] = []string{msg.Subject}
 	timer.Header[headerID] = msg.Header[wire.HeaderRun]
@@ -36,7 +40,7 @@ func timerOf(msg *nats.Msg, call *wire.Call) *nats.Msg {
 	// The client's own helper rounds to seconds.
 	timer.Header[headerSchedule] = []string{"@at " + at.UTC().Format(time.RFC3339Nano)}
 	timer.Header[headerScheduleTarget] = []string{subjectFire + strings.TrimPrefix(timer.Subject, subjectTimer)}
-	return timer
+	return timer, nil
 }
 
 // dropTimers takes back what a run would do later.

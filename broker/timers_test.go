@@ -95,6 +95,24 @@ func TestCallsAreHandedOutLater(t *testing.T) {
 	}
 }
 
+// The servers' clock says when a wait ends, however wrong the clock of this machine is.
+func TestWaitsGoByTheServersClock(t *testing.T) {
+	b := timersOf(t)
+	for _, ahead := range []time.Duration{-time.Minute, time.Hour} {
+		b.clock.tell(time.Now().Add(ahead))
+		call := wire.Call{Run: "r", Name: "f", Wait: time.Minute}
+		before := b.Now()
+		msg, err := b.timerOf(t.Context(), nats.NewMsg("cb.call.f"), &call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse("@at "+time.RFC3339Nano, msg.Header.Get(headerSchedule))
+		if err != nil || at.Before(before.Add(call.Wait)) || at.After(b.Now().Add(call.Wait)) {
+			t.Errorf("servers that are %v ahead are to hand it out at %v, %v, which is in %v", ahead, at, err, at.Sub(before))
+		}
+	}
+}
+
 func TestTheShortestWait(t *testing.T) {
 	b := timersOf(t)
 	calls := taken(t, b)
