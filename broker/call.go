@@ -149,7 +149,7 @@ func (p *Pending) wait(ctx context.Context, enough <-chan struct{}) (wire.Result
 	timer := time.NewTimer(loneAfter)
 	defer timer.Stop()
 	look := lookAfter
-	var alone solitude
+	alone := solitude{copies: p.b.replicated()}
 	for {
 		back := p.b.epoch()
 		select {

@@ -18,6 +18,8 @@ const (
 	loneAfter = time.Second
 	// loneLater is how far apart later looks are while somebody is there. Where a worker was
 	// seen before, nobody may be seen for MemberTTL: a worker that is restarted comes back.
+	// The same holds of several servers: a leader may have died just now, and one whose clock
+	// is ahead forgets early who said that it is there.
 	loneLater = 5 * time.Second
 	// servedFor is for how long a pool that was seen to be served isn't looked at again.
 	servedFor = 2 * time.Second
@@ -178,6 +180,7 @@ type solitude struct {
 
 	since  time.Time   // since when nobody was seen; zero: somebody was
 	served bool        // a worker was seen while the call waited
+	copies bool        // what a look finds is of one of several copies
 	err    *wire.Error // that nobody is there
 }
 
@@ -200,7 +203,7 @@ func (l *solitude) look(now time.Time, nobody *wire.Error) (enough bool) {
 		l.since = now
 	}
 	limit := loneAfter
-	if l.served {
+	if l.served || l.copies {
 		limit = MemberTTL
 	}
 	l.due = time.After(loneAfter)
