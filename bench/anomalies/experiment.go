@@ -20,7 +20,7 @@ import (
 // How long a run may take, and workers to say that they keep nothing any more
 // for runs that have ended: they say so every three seconds.
 const (
-	runWithin     = 2 * time.Minute // an attempt after a failure of the storage waits up to 30 s
+	runWithin     = 2 * time.Minute // with some attempts after failures of the storage, which wait up to 4 s each
 	hungWithin    = 4 * time.Minute // and one that has none yet, to be told of
 	releaseWithin = 10 * time.Second
 )
