@@ -76,8 +76,13 @@ func (p *platform) start(fn func(context.Context) error) {
 	})
 }
 
-// work has calls of the default pool handled, one at a time and in order.
+// work has calls of the default pool handled, one at a time and in order. Callers are told
+// for good that somebody is there, since a busy machine may keep it from saying so in time.
 func (p *platform) work(handle func(*Delivery)) {
+	there := &nats.Msg{Subject: bucketSubject(BucketWorkers, loneSubject+DefaultPool), Data: []byte("{}")}
+	if _, err := p.put(p.t.Context(), there); err != nil {
+		p.t.Fatal(err)
+	}
 	var puller *Puller
 	puller = p.NewPuller(DefaultPool, 1, func(d *Delivery) {
 		handle(d)
