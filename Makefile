@@ -8,7 +8,7 @@ NATS_CLI      := github.com/nats-io/natscli/nats@v0.5.1
 # The race detector needs a C compiler; without one the tests run without it.
 RACE          := $(if $(shell command -v gcc || command -v clang),-race)
 # One goroutine each, and large modules to compile: ten times as long for nothing.
-PLAIN         := /wasm/fuel$$|/examples/guests
+PLAIN         := /wasm/fuel$$|/examples/guests|/internal/prose$$
 # Tests wait as long as they work: one more at once than there are processors.
 JOBS          := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 2) + 1)
 FUZZTIME      ?= 60s

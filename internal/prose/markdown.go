@@ -163,8 +163,11 @@ func (b Block) Sentences() []string {
 		return nil
 	case Text, Row:
 	}
-	text := codeSpan.ReplaceAllString(strings.Join(b.Lines, " "), "code")
-	text = emphasis.ReplaceAllString(link.ReplaceAllString(text, "$1"), "")
+	text := strings.Join(b.Lines, " ")
+	if strings.ContainsAny(text, "`*[") { // most comments have no markup, and there are many
+		text = codeSpan.ReplaceAllString(text, "code")
+		text = emphasis.ReplaceAllString(link.ReplaceAllString(text, "$1"), "")
+	}
 	if b.Kind == Text {
 		return Split(item.ReplaceAllString(text, ""))
 	}
@@ -180,7 +183,7 @@ func Split(text string) []string {
 	var all []string
 	begin := 0
 	for _, at := range stop.FindAllStringIndex(text, -1) {
-		if shortened.MatchString(text[begin : at[0]+1]) {
+		if shortened.MatchString(text[max(begin, at[0]-3) : at[0]+1]) {
 			continue
 		}
 		all = append(all, strings.TrimSpace(text[begin:at[1]]))
