@@ -3,7 +3,6 @@ package cloudburst
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
@@ -176,10 +175,9 @@ func (s clientState) GetAll(ctx context.Context, ns string, keys ...string) ([]w
 	return values, found, nil
 }
 
-// Tag names addings by the clock, whose timestamps are all different.
+// Tag names addings by nothing: the key numbers them, see kvlattice.Programs.
 func (s clientState) Tag() (tag kvlattice.Tag, fresh bool) {
-	now := s.c.clock.Now()
-	return kvlattice.Tag{Source: s.c.writer, Seq: uint64(now.Wall), N: now.Logical}, true
+	return kvlattice.Tag{Source: kvlattice.Unnumbered, Seq: s.c.operations.Add(1)}, true
 }
 
 // Retag does nothing: what a client does isn't repeated.
@@ -200,61 +198,18 @@ func (s clientState) Stamp(ctx context.Context, ns, key string) (kvlattice.Times
 	return ts, s.c.writer, nil
 }
 
-// A counterKey is a place where a client counts, and which kind of counter it
-// takes to be there.
-type counterKey struct {
-	ns, key string
-	fields  string // quoted
-	kind    kvlattice.Kind
-}
-
-// A tally is what this client has added to a counter: its n-th operation
-// brought it to total. It is the client's own component of the counter, which
-// only the client writes, so that a repeated write changes nothing.
-type tally struct {
-	n     uint64
-	total int64
-}
-
-// count adds delta to a tally and returns what it is then.
-func (s clientState) count(ns, key string, fields []string, kind kvlattice.Kind, delta int64) tally {
-	at := counterKey{ns, key, fmt.Sprintf("%q", fields), kind}
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	t := s.c.counters[at]
-	t = tally{t.n + 1, t.total + delta}
-	s.c.counters[at] = t
-	return t
-}
-
 func (s clientState) AddCounter(ctx context.Context, ns, key string, delta int64, fields ...string) error {
-	t := s.count(ns, key, fields, kvlattice.KindCounter, delta)
 	sum := kvlattice.NewCounter()
-	sum.AddTotal(s.c.writer, t.n, t.total)
-	return s.counted(s.mergeWithin(ctx, ns, key, fields, sum), ns, key, fields, kvlattice.KindCounter, delta)
-}
-
-// counted takes back from the tally what was refused for certain; what may have
-// been stored stays in it.
-func (s clientState) counted(err error, ns, key string, fields []string, kind kvlattice.Kind, delta int64) error {
-	switch wire.KindOf(err) { //nolint:exhaustive // of the others nobody knows
-	case wire.KindBusy, wire.KindTooLarge, wire.KindLattice, wire.KindBadArgument, wire.KindBadName:
-		s.count(ns, key, fields, kind, -delta)
-	}
-	return err
+	sum.AddOp(kvlattice.Unnumbered, "", s.c.operations.Add(1), 1, delta)
+	return s.mergeWithin(ctx, ns, key, fields, sum)
 }
 
 func (s clientState) AddGrow(ctx context.Context, ns, key string, delta int64, fields ...string) error {
-	if err := kvlattice.NewGrow().AddTotal("", 1, delta); err != nil {
-		return err // also where the total of all would be positive
-	}
-	t := s.count(ns, key, fields, kvlattice.KindGrow, delta)
 	sum := kvlattice.NewGrow()
-	err := sum.AddTotal(s.c.writer, t.n, t.total)
-	if err == nil {
-		err = s.mergeWithin(ctx, ns, key, fields, sum)
+	if err := sum.AddOp(kvlattice.Unnumbered, "", s.c.operations.Add(1), 1, delta); err != nil {
+		return err
 	}
-	return s.counted(err, ns, key, fields, kvlattice.KindGrow, delta)
+	return s.mergeWithin(ctx, ns, key, fields, sum)
 }
 
 func (s clientState) mergeWithin(ctx context.Context, ns, key string, fields []string, l kvlattice.Lattice) error {

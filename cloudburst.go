@@ -57,10 +57,11 @@ type shared struct {
 	stamps stamps
 	log    *logrus.Entry
 	sent   atomic.Uint64 // messages
+	// operations counts what client.State() counts and adds to observed-remove sets.
+	operations atomic.Uint64
 
-	mu       sync.Mutex // guards what follows
-	stores   map[string]*kvlattice.Store
-	counters map[counterKey]tally
+	mu     sync.Mutex // guards what follows
+	stores map[string]*kvlattice.Store
 }
 
 // Connect connects to the platform behind a NATS server or cluster: url is one
@@ -83,11 +84,10 @@ func NewClient(b *broker.Broker, log *logrus.Entry) *Client {
 	clock := kvlattice.NewClock(b.Now)
 	return &Client{shared: &shared{
 		broker: b, log: log,
-		writer:   "c-" + uuid.NewString()[:13],
-		clock:    clock,
-		stamps:   stamps{clock: clock},
-		stores:   make(map[string]*kvlattice.Store),
-		counters: make(map[counterKey]tally),
+		writer: "c-" + uuid.NewString()[:13],
+		clock:  clock,
+		stamps: stamps{clock: clock},
+		stores: make(map[string]*kvlattice.Store),
 	}}
 }
 

@@ -114,15 +114,52 @@ func (c *Counter) Total() int64 {
 }
 
 // Unsettled returns how many operations each source has above its watermark.
-// Sources without any are left out.
+// Sources without any are left out, and Programs, which settle their own.
 func (c *Counter) Unsettled() map[string]int {
 	n := make(map[string]int)
 	for source, own := range c.sources {
-		if len(own.recent) > 0 {
+		if len(own.recent) > 0 && source != Programs {
 			n[source] = len(own.recent)
 		}
 	}
 	return n
+}
+
+func (c *Counter) numbers() (told []uint64, settled uint64) {
+	own, ok := c.sources[Programs]
+	if !ok {
+		return nil, 0
+	}
+	for key := range own.recent {
+		told = append(told, key.seq)
+	}
+	return told, own.settled
+}
+
+func (c *Counter) number(name string, n uint64) Lattice {
+	own, ok := c.sources[Unnumbered]
+	if !ok {
+		return nil
+	}
+	sum := int64(0)
+	for _, o := range own.recent {
+		sum += o.delta
+	}
+	d := NewCounter()
+	d.AddOp(Programs, name, n, 1, sum)
+	return d
+}
+
+func (c *Counter) tells(name string) bool {
+	own, ok := c.sources[Programs]
+	if ok {
+		for key := range own.recent {
+			if key.node == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Kind returns KindCounter.

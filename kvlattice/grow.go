@@ -56,6 +56,13 @@ func (g *Grow) Clone() Lattice {
 	return c
 }
 
+func (g *Grow) number(name string, n uint64) Lattice {
+	if c, ok := g.Counter.number(name, n).(*Counter); ok {
+		return &Grow{*c}
+	}
+	return nil
+}
+
 // Encode is Counter.Encode with another kind.
 func (g *Grow) Encode() (wire.Header, []byte) {
 	h, body := g.Counter.Encode()

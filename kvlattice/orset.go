@@ -149,15 +149,66 @@ func (s *ORSet) Settle(source string, w uint64) {
 	}
 }
 
-// Unsettled returns how many removed tags of each source are remembered.
+// Unsettled returns how many removed tags of each source are remembered, but for those of
+// Programs, which settle their own.
 func (s *ORSet) Unsettled() map[string]int {
 	n := make(map[string]int)
 	for _, own := range s.elements {
 		for _, t := range own.removed {
-			n[t.Source]++
+			if t.Source != Programs {
+				n[t.Source]++
+			}
 		}
 	}
 	return n
+}
+
+// byPrograms returns the tags that programs gave, present and removed ones.
+func (s *ORSet) byPrograms() iter.Seq[Tag] {
+	return func(yield func(Tag) bool) {
+		for _, own := range s.elements {
+			for _, list := range [][]Tag{own.present, own.removed} {
+				for _, t := range list {
+					if t.Source == Programs && !yield(t) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func (s *ORSet) numbers() (told []uint64, settled uint64) {
+	for t := range s.byPrograms() {
+		told = append(told, t.Seq)
+	}
+	return told, s.settled[Programs]
+}
+
+func (s *ORSet) number(name string, n uint64) Lattice {
+	d, added := NewORSet(), uint32(0)
+	for _, element := range slices.Sorted(maps.Keys(s.elements)) {
+		own := s.elements[element]
+		next := tags{removed: own.removed}
+		if slices.ContainsFunc(own.present, func(t Tag) bool { return t.Source == Unnumbered }) {
+			next.present = []Tag{{Source: Programs, Seq: n, Node: name, N: added}}
+			added++
+		}
+		d.set(element, next)
+	}
+	if added == 0 {
+		return nil
+	}
+	return d
+}
+
+func (s *ORSet) tells(name string) bool {
+	for t := range s.byPrograms() {
+		if t.Node == name {
+			return true
+		}
+	}
+	return false
 }
 
 // Kind returns KindORSet.

@@ -91,6 +91,7 @@ type Store struct {
 	listening atomic.Bool            // Run hears the feed: what is read may be kept
 	slot      atomic.Pointer[string] // name of the slots that are begun from now on
 	renamed   atomic.Uint64          // times that it changed
+	writes    atomic.Uint64          // that were numbered: see Programs
 }
 
 // New returns a store of a bucket. Without a feed (nil) nothing is cached.

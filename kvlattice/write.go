@@ -179,6 +179,9 @@ var errCrowded = errors.New("base is not for this write")
 // publish stores delta: in the base if the key is quiet, else in our slot,
 // whose size it returns. Whoever calls it has the entry's turn.
 func (s *Store) publish(ctx context.Context, e *entry, delta Lattice) (slotSize int, err error) {
+	if unnumbered(delta) {
+		return 0, s.putNumbered(ctx, e, delta)
+	}
 	read := s.mustRead(e, delta)
 	if ops, ok := delta.(*Overwrites); ok {
 		if read {
