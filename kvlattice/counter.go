@@ -13,8 +13,9 @@ import (
 // however often the call that brought it is run and its state is written.
 //
 // Operations come from sources. A source numbers its operations upwards from
-// 1: it is one incarnation of a calls stream, which numbers its calls, or one
-// incarnation of a client, which counts its own. Of each source the counter
+// 1: it is one incarnation of a calls stream, which numbers its calls, or it is
+// Programs, whose writes the counter numbers itself. Earlier versions had a
+// source for each incarnation of a client. Of each source the counter
 // keeps the total of everything up to a watermark, and above the watermark
 // each operation by itself:
 //

@@ -17,7 +17,7 @@ import (
 // makes the same tags again, so it adds nothing twice, and doesn't bring back
 // what was removed after its first run.
 type Tag struct {
-	Source string // as of Counter: one incarnation of a calls stream or a client
+	Source string // as of Counter: one incarnation of a calls stream, or Programs
 	Seq    uint64 // in the source; Settle counts in it
 	Node   string // of the DAG; may be empty
 	N      uint32 // among what the call adds at the node
