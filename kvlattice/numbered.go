@@ -218,14 +218,15 @@ func (s *Store) readBase(ctx context.Context, e *entry) (held Lattice, rev uint6
 // replace puts a base that holds an attempt besides what the one before holds.
 func (s *Store) replace(ctx context.Context, e *entry, held Lattice, a *attempt) error {
 	joined := a.delta.Clone()
-	if held != nil && !(deleted(held) && !joinable(held, joined)) {
-		if !joinable(held, joined) {
-			return differ(held, joined)
-		}
+	switch {
+	case held == nil:
+	case joinable(held, joined):
 		var err error
 		if joined, _, err = Join(held.Clone(), joined); err != nil {
 			return err
 		}
+	case !deleted(held):
+		return differ(held, joined)
 	}
 	settleNumbers(joined, a.took)
 	next := new(Entry)
