@@ -56,6 +56,7 @@ type Broker struct {
 	objects objects
 	payload atomic.Int64 // what a message holds, in bytes
 	told    told
+	hush    hush
 	floors  floors
 	absent  absent
 	clock   serverClock

@@ -171,7 +171,10 @@ func (b *Broker) ServeDeployments(ctx context.Context, worker string, prepare, a
 	slots := make(chan struct{}, requestsAtOnce)
 	serve := func(do func(context.Context, wire.Function) error) nats.MsgHandler {
 		return func(msg *nats.Msg) {
-			if len(msg.Data) == 0 {
+			switch {
+			case msg.Reply == "":
+				return // nobody asks
+			case len(msg.Data) == 0:
 				_ = msg.Respond(nil) // who asks will ask again
 				return
 			}

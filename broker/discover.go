@@ -74,7 +74,7 @@ func (d *discovery) start() (stop func(), err error) {
 func (d *discovery) receive(msg *nats.Msg) {
 	var part map[string]FunctionStats
 	if err := json.Unmarshal(msg.Data, &part); err != nil {
-		d.b.observe.unreadable(msg, err)
+		d.b.unreadable(msg, err)
 		return
 	}
 	d.add(strings.TrimPrefix(msg.Subject, subjectStats), part, time.Now())

@@ -48,8 +48,12 @@ type fullStore struct {
 // hearFull takes in that a server stores nothing.
 func (b *Broker) hearFull(msg *nats.Msg) {
 	f := new(fullStore)
-	if err := json.Unmarshal(msg.Data, f); err != nil {
-		b.observe.unreadable(msg, err)
+	err := json.Unmarshal(msg.Data, f)
+	if err == nil && (f.Server == "" || f.Why == "") {
+		err = &wire.Error{Op: "hear of a full disk", Kind: wire.KindInvalid, Msg: "it doesn't name a server and why"}
+	}
+	if err != nil {
+		b.unreadable(msg, err)
 		return
 	}
 	f.until = time.Now().Add(fullFor)

@@ -65,7 +65,7 @@ func (m *Meter) Run(ctx context.Context) error {
 func (m *Meter) hear(msg *nats.Msg) {
 	var stats map[string]FunctionStats
 	if err := json.Unmarshal(msg.Data, &stats); err != nil {
-		m.b.observe.unreadable(msg, err)
+		m.b.unreadable(msg, err)
 		return
 	}
 	worker := strings.TrimPrefix(msg.Subject, subjectStats)

@@ -64,9 +64,9 @@ func (o observer) restored(name, why string) {
 	}
 }
 
-func (o observer) unreadable(msg *nats.Msg, err error) {
+func (o observer) unreadable(msg *nats.Msg, err error, left uint64) {
 	if o.log != nil {
-		o.log.WithError(err).WithField("subject", msg.Subject).Error("delivery can't be read")
+		o.log.WithError(err).WithFields(logrus.Fields{"subject": msg.Subject, "like_it": left}).Error("passed over a message that can't be read")
 	}
 }
 

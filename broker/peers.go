@@ -53,7 +53,7 @@ func (b *Broker) ServePins(ctx context.Context, worker string, find func(run, ns
 	defer b.unsubscribe(over)
 	sub, err := b.nc.Subscribe(subjectCache+worker+peerFind, func(msg *nats.Msg) {
 		var what pinnedVersion
-		if json.Unmarshal(msg.Data, &what) != nil {
+		if json.Unmarshal(msg.Data, &what) != nil || msg.Reply == "" {
 			return
 		}
 		l, ok := find(what.Run, what.Namespace, what.Key, what.ID)

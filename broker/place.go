@@ -108,7 +108,7 @@ func (b *Broker) ServeHandovers(ctx context.Context, worker, pool string, take f
 		}
 		answer, busy := answerBusy, 0
 		if err != nil {
-			b.observe.unreadable(msg, err)
+			b.unreadable(msg, err)
 		} else {
 			var taken bool
 			if taken, busy = take(d); taken {

@@ -353,7 +353,7 @@ func (p *Puller) arrived(inbox string, msg *nats.Msg) {
 		}
 	})
 	if err != nil {
-		p.b.observe.unreadable(msg, err)
+		p.b.unreadable(msg, err)
 		return
 	}
 	p.handle(d)

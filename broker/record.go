@@ -131,7 +131,7 @@ func (b *Broker) follow() error {
 		if t, _, wrong := decodeSizes(body); len(wrong) == 0 {
 			t, _ = b.topology().over(t)
 			b.learn(t)
-		} else {
+		} else if _, say := b.hush.next(heardTopology, time.Now()); say {
 			b.observe.wrongSizes(wrong)
 		}
 	}

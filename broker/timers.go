@@ -116,6 +116,9 @@ func (t *Timers) publish(ctx context.Context) error {
 // wait for that.
 func (t *Timers) fire(ctx context.Context, msg jetstream.Msg) {
 	call := &nats.Msg{Subject: msg.Headers().Get(headerTo), Header: msg.Headers(), Data: msg.Data()}
+	if call.Header == nil { // whoever wrote it knows nothing of timers
+		call.Header = make(nats.Header)
+	}
 	id := msg.Headers().Get(headerID)
 	for name := range call.Header {
 		if name == headerTo || name == headerID || strings.HasPrefix(name, "Nats-Schedule") {
@@ -124,7 +127,8 @@ func (t *Timers) fire(ctx context.Context, msg jetstream.Msg) {
 	}
 	call.Header[wire.HeaderRun] = []string{id}
 	if name, _ := parseCallSubject(call.Subject); name == "" || id == "" {
-		t.b.observe.unreadable(call, errors.New("a timer of something else than a call"))
+		call.Subject = msg.Subject() // what it says may be anything
+		t.b.unreadable(call, errors.New("a timer of something else than a call"))
 		t.settled(call, msg.Term())
 		return
 	}
