@@ -51,7 +51,11 @@ func (s clientState) Get(ctx context.Context, ns, key string) (wire.Value, bool,
 	if err != nil {
 		return wire.Value{}, false, err
 	}
-	v, err := st.View(ctx, key, 0)
+	after, err := s.c.call.token.needs(ns, key)
+	if err != nil {
+		return wire.Value{}, false, err
+	}
+	v, err := st.View(ctx, key, after)
 	if err == nil {
 		err = s.read(ctx, ns, v.Rev, v.At)
 	}
@@ -151,7 +155,11 @@ func (s clientState) Read(ctx context.Context, ns, key string) (kvlattice.Lattic
 	if err != nil {
 		return nil, err
 	}
-	l, rev, err := st.Read(ctx, key, 0)
+	after, err := s.c.call.token.needs(ns, key)
+	if err != nil {
+		return nil, err
+	}
+	l, rev, err := st.Read(ctx, key, after)
 	if err != nil {
 		return l, err
 	}
@@ -163,7 +171,15 @@ func (s clientState) GetAll(ctx context.Context, ns string, keys ...string) ([]w
 	if err != nil {
 		return nil, nil, err
 	}
-	all, _, err := st.ReadAll(ctx, keys, 0)
+	var after uint64
+	for _, key := range keys {
+		need, err := s.c.call.token.needs(ns, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		after = max(after, need)
+	}
+	all, revs, err := st.ReadAll(ctx, keys, after)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -171,6 +187,9 @@ func (s clientState) GetAll(ctx context.Context, ns string, keys ...string) ([]w
 	for i, l := range all {
 		v := kvlattice.ViewOf(l, 0)
 		values[i], found[i] = v.Value, v.Found
+		if err := s.read(ctx, ns, revs[i], v.At); err != nil {
+			return nil, nil, err
+		}
 	}
 	return values, found, nil
 }

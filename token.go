@@ -52,3 +52,14 @@ func (t *Token) add(past string) error {
 func (t *Token) saw(namespace string, rev uint64) error {
 	return t.add((&consistency.Past{After: map[string]uint64{namespace: rev}}).String())
 }
+
+// needs is the revision that the caller's reads of a key must include.
+func (t *Token) needs(namespace, key string) (uint64, error) {
+	if t == nil {
+		return 0, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	past, err := consistency.ParsePast(t.past)
+	return past.Includes(namespace, key), err
+}

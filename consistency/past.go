@@ -133,6 +133,11 @@ func (p *Past) needs(level Level, at ref, shown func() uint64) uint64 {
 	return need
 }
 
+// Includes returns the revision that a read of a key must include, whatever the level.
+func (p *Past) Includes(namespace, key string) uint64 {
+	return max(p.After[namespace], p.Seen[namespace][key])
+}
+
 // saw notes that a key was read or written at a revision.
 func (p *Past) saw(level Level, at ref, rev uint64) {
 	if level == CausalKey || level == Causal {
