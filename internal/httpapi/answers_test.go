@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -273,5 +275,48 @@ func TestCallsWithoutWorker(t *testing.T) {
 	g.want(g.do("POST", "/v1/fn/away?wait-for-worker=maybe", "5"), 400, "maybe")
 	if rec := g.do("POST", "/v1/fn/square?async", "5"); strings.Contains(rec.Body.String(), "warning") {
 		t.Errorf("a warning though there is a worker: %s", rec.Body)
+	}
+}
+
+// A broken is a connection whose caller goes after the first line.
+type broken struct {
+	header http.Header
+	begun  bool
+	twice  int // statuses after the response had begun
+}
+
+func (b *broken) Header() http.Header { return b.header }
+
+func (b *broken) Write([]byte) (int, error) {
+	b.begun = true
+	return 0, errors.New("the caller has gone")
+}
+
+func (b *broken) WriteHeader(int) {
+	if b.begun {
+		b.twice++
+	}
+	b.begun = true
+}
+
+// A response that has begun gets no second status, whatever fails then.
+func TestNoSecondStatus(t *testing.T) {
+	g := newGateway(t, Config{})
+	if _, err := g.client.Broker().JetStream().Publish(t.Context(), "cb.log.square", []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/fn/square/logs", "/v1/openapi.json", "/v1/fn", "/v1/fn/nobody"} {
+		w := &broken{header: make(http.Header)}
+		func() {
+			defer func() {
+				if p := recover(); p != nil && p != http.ErrAbortHandler { //nolint:errorlint,err113 // this very value
+					panic(p)
+				}
+			}()
+			g.server.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		}()
+		if !w.begun || w.twice > 0 {
+			t.Errorf("%s: begun %v, %d more statuses", path, w.begun, w.twice)
+		}
 	}
 }

@@ -204,8 +204,9 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 			return ignoreGone(err)
 		}
 	}
-	enc := json.NewEncoder(w)
-	return s.client.Logs(ctx, filter, func(l cloudburst.LogLine) error {
+	enc, begun := json.NewEncoder(w), filter.Follow
+	err = s.client.Logs(ctx, filter, func(l cloudburst.LogLine) error {
+		begun = true
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
@@ -214,4 +215,11 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 		}
 		return nil
 	})
+	if err == nil || !begun {
+		return err
+	}
+	if ctx.Err() == nil {
+		panic(http.ErrAbortHandler) // the status is sent: the caller sees that lines are missing
+	}
+	return nil
 }

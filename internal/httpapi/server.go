@@ -307,7 +307,7 @@ var description []byte
 func describe(w http.ResponseWriter, _ *http.Request) error {
 	w.Header().Set("Content-Type", "application/json")
 	_, err := w.Write(description)
-	return err
+	return ignoreGone(err)
 }
 
 func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) error {
