@@ -84,7 +84,9 @@ func (c *Client) With(opts ...CallOption) *Client {
 //
 // A function that makes a call with its own context gives up its slot until the result is
 // there. So calls may be inside of each other, 64 of them, in a pool of any size; one more
-// fails with an error that says so. The same holds for Future.Wait and Session.Recv.
+// fails with an error that says so. The same holds for Future.Wait and Session.Recv. Under
+// another context, such as context.Background(), the call keeps its function's slot: a pool
+// whose slots all wait so stands still until the functions' time-outs.
 //
 // It fails with ErrUnknown, ErrBusy, ErrTooLarge, ErrBadArgument or
 // ErrUnavailable if the call could not be made, with ErrTimeout if ctx ended
