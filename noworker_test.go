@@ -182,3 +182,64 @@ func TestCallersWaitForAnAutoscaler(t *testing.T) {
 		t.Errorf("an autoscaler passes for a worker: %+v, %v", workers, err)
 	}
 }
+
+// The caller of a DAG hears so too where a node's pool is served and the next one's isn't,
+// and doesn't where its run goes another way.
+func TestCallersOfADAGHearThatNoWorkerIsThere(t *testing.T) {
+	server, work := deserted(t)
+	client := server.Client()
+	ctx, cancel := context.WithTimeout(t.Context(), answerWithin)
+	defer cancel()
+	serve(t, client, "here", func(w *cloudburst.Worker) {
+		cloudburst.Handle(w, "same", func(_ context.Context, _ *cloudburst.Session, n int) (int, error) { return n, nil })
+		cloudburst.Handle(w, "late", func(ctx context.Context, _ *cloudburst.Session, n int) (int, error) {
+			select {
+			case <-time.After(4 * time.Second): // longer than anybody takes to look
+				return n, nil
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		})
+	})
+	apply(
+		t, client,
+		"{name: chain, nodes: [{name: same}, {name: next, function: double}], edges: [{from: same, to: next}]}",
+		"{name: fork, nodes: [{name: same}, {name: late}, {name: double}], edges: [{from: same, to: late, when: {is: 1}}, {from: same, to: double, when: {not: 1}}]}",
+	)
+	tells := func(door, told string) {
+		t.Helper()
+		for _, want := range []string{`none serves pool "away"`, `function "double" of node "next"`, "worker run --pool away", "is stored"} {
+			if !strings.Contains(told, want) {
+				t.Errorf("%s: %q doesn't tell %q", door, told, want)
+			}
+		}
+	}
+	_, err := cloudburst.Call[int](ctx, client.With(cloudburst.WithRunID("chain-1")), "chain", 3)
+	if !errors.Is(err, cloudburst.ErrNoWorker) {
+		t.Fatalf("a DAG: %v, want ErrNoWorker", err)
+	}
+	tells("library", err.Error())
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	answer, err := nc.RequestWithContext(ctx, "cb.fn.chain", []byte("4"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tells("gateway", strings.ReplaceAll(string(answer.Data), `\"`, `"`))
+	if v, err := cloudburst.Call[cloudburst.Value](ctx, client, "fork", 1); err != nil {
+		t.Errorf("a run that needs no worker of the other pool: %s, %v", v.Body, err)
+	}
+	serving, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- work(serving) }()
+	if n, err := cloudburst.Attach[int](client, "chain-1").Wait(ctx); n != 6 || err != nil {
+		t.Errorf("once a worker is there: %d, %v", n, err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

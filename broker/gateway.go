@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -283,7 +284,11 @@ func (g *Gateway) stored(ctx context.Context, entry Entry, run wire.RunID, call,
 // attend answers a request whose call is stored in a pool that no worker serves. It doesn't
 // block, and costs nothing where a worker was seen a moment ago.
 func (g *Gateway) attend(ctx context.Context, entry Entry, run wire.RunID, msg *nats.Msg) {
-	if lone, fresh := g.b.attendance.known(entry.Pool); fresh && !lone {
+	pools := poolsOf(entry.Pool, entry.DAG)
+	if !slices.ContainsFunc(pools, func(pool string) bool {
+		lone, fresh := g.b.attendance.known(pool)
+		return lone || !fresh
+	}) {
 		return
 	}
 	select {
@@ -294,7 +299,7 @@ func (g *Gateway) attend(ctx context.Context, entry Entry, run wire.RunID, msg *
 	g.wg.Go(func() {
 		defer func() { <-g.lone }()
 		for range 2 {
-			if !g.b.lone(ctx, entry.Pool) {
+			if !g.b.anyLone(ctx, pools) {
 				return
 			}
 			select {
@@ -303,8 +308,8 @@ func (g *Gateway) attend(ctx context.Context, entry Entry, run wire.RunID, msg *
 				return
 			}
 		}
-		if g.b.lone(ctx, entry.Pool) {
-			none := storedFor(noWorker(entry.Name, entry.Pool), run)
+		if none := g.b.nobodyFor(ctx, entry.Name, entry.Pool, entry.DAG, run); none != nil {
+			none = storedFor(none, run)
 			none.Msg += "; a request with the header " + wire.HeaderPatient + ": 1 waits for one"
 			g.refuse(msg, none)
 		}

@@ -2,7 +2,11 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -69,35 +73,120 @@ func (a *attendance) note(pool string, lone bool) {
 // DAG, and nothing that we know of will start one. It is nil also where that can't be told.
 // What was asked lately isn't asked again.
 func (b *Broker) NoWorker(ctx context.Context, name string) error {
-	if none := b.noWorker(ctx, name); none != nil {
+	if none := b.noWorker(ctx, name, ""); none != nil {
 		return none
 	}
 	return nil
 }
 
-func (b *Broker) noWorker(ctx context.Context, name string) *wire.Error {
+// noWorker is NoWorker for a caller whose run may have begun: its calls may wait in another
+// pool than its first.
+func (b *Broker) noWorker(ctx context.Context, name string, run wire.RunID) *wire.Error {
 	called := "call " + name // no pool has such a name
 	if lone, fresh := b.attendance.known(called); fresh && !lone {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, loneWithin)
 	defer cancel()
+	var rec *DAGRecord
 	f, err := b.Function(ctx, name)
 	pool := f.Pool
 	if wire.KindOf(err) == wire.KindUnknown {
-		var rec DAGRecord
-		rec, err = b.DAG(ctx, name)
+		rec = new(DAGRecord)
+		*rec, err = b.DAG(ctx, name)
 		pool = rec.Pool
 	}
 	if err != nil {
 		return nil // it can't be told
 	}
-	lone := b.lone(ctx, pool)
+	pools := poolsOf(pool, rec)
+	lone := b.anyLone(ctx, pools)
 	b.attendance.note(called, lone)
 	if !lone {
 		return nil
 	}
-	return noWorker(name, pool)
+	return b.nobodyFor(ctx, name, pool, rec, run)
+}
+
+// poolsOf are the pools of a function or DAG: its own first, then those of a DAG's nodes.
+func poolsOf(pool string, rec *DAGRecord) []string {
+	pools := []string{pool}
+	if rec != nil {
+		for _, other := range slices.Sorted(maps.Keys(rec.Subjects)) {
+			if other != pool {
+				pools = append(pools, other)
+			}
+		}
+	}
+	return pools
+}
+
+func (b *Broker) anyLone(ctx context.Context, pools []string) bool {
+	return slices.ContainsFunc(pools, func(pool string) bool { return b.lone(ctx, pool) })
+}
+
+// nobodyFor is the error of a run if nobody serves its function's or DAG's own pool, or the
+// pool in which a call of one of its DAG's nodes waits.
+func (b *Broker) nobodyFor(ctx context.Context, name, pool string, rec *DAGRecord, run wire.RunID) *wire.Error {
+	if b.lone(ctx, pool) {
+		return noWorker(name, pool)
+	}
+	if rec == nil || run == "" {
+		return nil
+	}
+	for _, other := range poolsOf(pool, rec)[1:] {
+		if !b.lone(ctx, other) {
+			continue
+		}
+		if node := b.waitingNode(ctx, other, rec.Name, run); node != "" {
+			return &wire.Error{
+				Op: "call", Name: name, Kind: wire.KindNoWorker,
+				Msg: fmt.Sprintf("none serves pool %q, which runs %s of node %q: %s", other, rec.runs(node), node, startWorker(other)),
+			}
+		}
+	}
+	return nil
+}
+
+// waitingAmong is how many calls of a DAG that wait in a pool are looked through for a run's.
+const waitingAmong = 1000
+
+// waitingNode names a node of a DAG that a run has a call of, which waits in a pool.
+func (b *Broker) waitingNode(ctx context.Context, pool, dag string, run wire.RunID) (node string) {
+	marks, err := b.marks(ctx, pool)
+	if err != nil {
+		return ""
+	}
+	left := waitingAmong
+	if err := b.scan(ctx, CallsStream(pool), NodeSubject(dag, "*"), marks.floor+1, func(msg *nats.Msg) bool {
+		if runOf(msg) == run {
+			_, node = parseCallSubject(msg.Header.Get(jetstream.SubjectHeader))
+		}
+		left--
+		return node == "" && left > 0
+	}); err != nil {
+		return ""
+	}
+	return node
+}
+
+// runs says what a node of the DAG runs.
+func (rec *DAGRecord) runs(node string) string {
+	var graph struct {
+		Nodes []struct{ Name, Function, DAG string }
+	}
+	if json.Unmarshal(rec.Spec, &graph) == nil {
+		for _, n := range graph.Nodes {
+			switch {
+			case n.Name != node:
+			case n.DAG != "":
+				return "DAG " + strconv.Quote(n.DAG)
+			case n.Function != "":
+				return "function " + strconv.Quote(n.Function)
+			}
+		}
+	}
+	return "function " + strconv.Quote(node)
 }
 
 func noWorker(name, pool string) *wire.Error {
@@ -190,7 +279,7 @@ func (l *solitude) ask(ctx context.Context, p *Pending) {
 		l.heard = make(chan *wire.Error, 1)
 	}
 	l.due = nil
-	go func() { l.heard <- p.b.noWorker(ctx, p.name) }()
+	go func() { l.heard <- p.b.noWorker(ctx, p.name, p.Run) }()
 }
 
 // look takes in what a look found, and says whether nobody was there for long enough.
