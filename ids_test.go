@@ -2,6 +2,7 @@ package cloudburst_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -69,5 +70,70 @@ func TestCallsUnderIDsDerivedOfTheirRuns(t *testing.T) {
 		if _, err := cloudburst.Call[int](ctx, client.With(cloudburst.WithRunID(id)), "echo", 1); wire.KindOf(err) != wire.KindBadName {
 			t.Errorf("a call under the platform's own id %q: %v, want it refused", id, err)
 		}
+	}
+}
+
+// An id is one call's, in whatever pool: a later call of another function, or with another
+// argument, hears so when it is stored, also if nobody waits for its result.
+func TestAnIDIsOneCallsAtEveryDoor(t *testing.T) {
+	client := platform(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	begun, gate := make(chan struct{}, 1), make(chan struct{})
+	same := func(_ context.Context, _ *cloudburst.Session, n int) (int, error) { return n, nil }
+	serve(t, client, "one", func(w *cloudburst.Worker) {
+		cloudburst.Handle(w, "f", same)
+		cloudburst.Handle(w, "hold", func(_ context.Context, _ *cloudburst.Session, n int) (int, error) {
+			begun <- struct{}{}
+			<-gate
+			return n, nil
+		})
+	})
+	serve(t, client, "two", func(w *cloudburst.Worker) { cloudburst.Handle(w, "g", same) })
+	as := func(id string) *cloudburst.Client { return client.With(cloudburst.WithRunID(cloudburst.RunID(id))) }
+	later := cloudburst.After(time.Hour)
+	if _, err := cloudburst.Call[int](ctx, as("ended"), "f", 1); err != nil {
+		t.Fatal(err)
+	}
+	held, err := cloudburst.Go[int](ctx, as("held"), "hold", 1)
+	if err == nil {
+		_, err = cloudburst.Go[int](ctx, as("later").With(later), "f", 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	start := func(c *cloudburst.Client, name string, arg int) error {
+		_, err := cloudburst.Go[int](ctx, c, name, arg)
+		return err
+	}
+	call := func(c *cloudburst.Client, name string, arg int) error {
+		_, err := cloudburst.Call[int](ctx, c, name, arg)
+		return err
+	}
+	for _, c := range []struct {
+		what string
+		err  error
+	}{
+		{"start of another pool's, the first has ended", start(as("ended"), "g", 1)},
+		{"start with another argument, the first has ended", start(as("ended"), "f", 2)},
+		{"timer, the first has ended", start(as("ended").With(later), "g", 1)},
+		{"start of another pool's, the first runs", start(as("held"), "g", 1)},
+		{"timer, the first runs", start(as("held").With(later), "g", 1)},
+		{"start, the first waits for its time", start(as("later"), "g", 1)},
+		{"start with another argument, the first waits for its time", start(as("later"), "f", 2)},
+		{"call, the first waits for its time", call(as("later"), "g", 1)},
+		{"timer with another argument, the first waits for its time", start(as("later").With(later), "f", 2)},
+	} {
+		if !errors.Is(c.err, cloudburst.ErrConflict) {
+			t.Errorf("%s: %v, want ErrConflict", c.what, c.err)
+		}
+	}
+	if err := start(as("ended"), "f", 1); err != nil {
+		t.Errorf("the same call again: %v", err)
+	}
+	close(gate)
+	if n, err := held.Wait(ctx); n != 1 || err != nil {
+		t.Errorf("the first call returns %d, %v", n, err)
 	}
 }

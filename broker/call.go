@@ -102,6 +102,10 @@ func (b *Broker) start(ctx context.Context, call wire.Call, quiet bool) (*Pendin
 	if !call.Fresh {
 		p.digest = fingerprintOf(call.Name, p.msg)
 		quiet = false // the answer may be that it is a repeat
+		if err := b.taken(ctx, &call, p.digest, p.lazy); err != nil {
+			p.Close()
+			return nil, err
+		}
 	}
 	if p.quiet = quiet && b.known.heard(p.msg.Subject, askAgain); !p.quiet {
 		p.msg.Reply = p.inbox

@@ -62,6 +62,29 @@ func replacesPurged(id, of wire.RunID) bool {
 	return strings.HasPrefix(string(id), string(of)+afterPurge) && wire.CheckCallerID(of) == nil
 }
 
+// taken is an error of KindConflict if another call has the id of one that is about to be
+// stored: one that waits for its time, or, since nobody may await the answer to this one
+// (async), one that runs or has ended in any pool. The storage may not tell now; what it
+// doesn't, and calls of the same moment, the worker finds out.
+func (b *Broker) taken(ctx context.Context, call *wire.Call, digest string, async bool) error {
+	if msg, err := b.newest(ctx, StreamTimers, timerSubject(&wire.Call{Run: call.Run})); err == nil && msg != nil {
+		name, _ := parseCallSubject(msg.Header.Get(headerTo))
+		if conflicts(fingerprintOf(name, msg), digest) {
+			return errConflict(call.Run, call.Name, name)
+		}
+	}
+	if !async {
+		return nil
+	}
+	if _, r, err := b.end(ctx, call.Run); err == nil && conflicts(r.Digest, digest) {
+		return errConflict(call.Run, call.Name, r.Name)
+	}
+	if has, found, err := b.claimOf(ctx, call.Run); err == nil && found && conflicts(has.Digest, digest) {
+		return errConflict(call.Run, call.Name, "")
+	}
+	return nil
+}
+
 // fingerprint returns that of the first call of a run, which was stored under a
 // sequence of the stream of subject; empty if nothing tells it any more.
 func (b *Broker) fingerprint(ctx context.Context, run wire.RunID, subject string, seq uint64) (string, error) {
