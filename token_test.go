@@ -64,9 +64,9 @@ func TestReadsIncludeWhatTheTokenHasSeen(t *testing.T) {
 	}
 	select { // without the token's revision they have returned by now
 	case r := <-got["Get"]:
-		t.Errorf("Get returns %q, %v before the write", r.value, r.err)
+		t.Fatalf("Get returns %q, %v before the write", r.value, r.err)
 	case r := <-got["GetAll"]:
-		t.Errorf("GetAll returns %q, %v before the write", r.value, r.err)
+		t.Fatalf("GetAll returns %q, %v before the write", r.value, r.err)
 	case <-time.After(200 * time.Millisecond):
 	}
 	if err := client.State().Put(ctx, "k", "new"); err != nil {
