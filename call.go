@@ -98,11 +98,7 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 	if err != nil {
 		return zero, err
 	}
-	var r wire.Result
-	err = runtime.Block(ctx, func() (err error) {
-		r, err = c.broker.Call(ctx, call)
-		return err
-	})
+	r, err := c.result(ctx, call)
 	if none, ok := errors.AsType[*wire.Error](err); ok && none.Kind == wire.KindNoWorker {
 		more := *none
 		more.Msg += "; a call with WaitForWorker waits for one"
@@ -112,6 +108,23 @@ func Call[R any](ctx context.Context, c *Client, name string, args ...any) (R, e
 		return zero, err
 	}
 	return decode[R](ctx, c, r)
+}
+
+// result makes a call and waits for its result. Outside of functions, where no slot is to be
+// given up, the call needs no closure and stays off the heap.
+func (c *Client) result(ctx context.Context, call wire.Call) (r wire.Result, err error) {
+	if !runtime.Inside(ctx) {
+		return c.broker.Call(ctx, call)
+	}
+	return c.resultInside(ctx, call)
+}
+
+func (c *Client) resultInside(ctx context.Context, call wire.Call) (r wire.Result, err error) {
+	err = runtime.Block(ctx, func() (err error) {
+		r, err = c.broker.Call(ctx, call)
+		return err
+	})
+	return r, err
 }
 
 // Go calls a function or DAG and returns once the call is stored: from then on

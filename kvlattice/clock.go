@@ -2,6 +2,8 @@ package kvlattice
 
 import (
 	"cmp"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strconv"
@@ -26,7 +28,11 @@ func (t Timestamp) Compare(u Timestamp) int {
 // String returns 16 and 8 hexadecimal digits joined by '-'. As text,
 // timestamps sort as Compare does.
 func (t Timestamp) String() string {
-	return fmt.Sprintf("%016x-%08x", t.Wall, t.Logical)
+	var raw [12]byte
+	binary.BigEndian.PutUint64(raw[:8], uint64(t.Wall))
+	binary.BigEndian.PutUint32(raw[8:], t.Logical)
+	text := hex.AppendEncode(make([]byte, 0, 2*len(raw)+1), raw[:8])
+	return string(hex.AppendEncode(append(text, '-'), raw[8:]))
 }
 
 // ParseTimestamp reads what String wrote.

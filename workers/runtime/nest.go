@@ -58,6 +58,9 @@ func Block(ctx context.Context, wait func() error) error {
 	return wait()
 }
 
+// Inside says whether ctx is of a function that a call runs.
+func Inside(ctx context.Context) bool { return withinOf(ctx) != nil }
+
 // Depth returns the depth of the call whose function ctx is for; 0 outside of functions.
 func Depth(ctx context.Context) int {
 	if in := withinOf(ctx); in != nil {
