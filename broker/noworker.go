@@ -171,11 +171,11 @@ func (b *Broker) waitingNode(ctx context.Context, pool, dag string, run wire.Run
 }
 
 // runs says what a node of the DAG runs.
-func (rec *DAGRecord) runs(node string) string {
+func (r *DAGRecord) runs(node string) string {
 	var graph struct {
 		Nodes []struct{ Name, Function, DAG string }
 	}
-	if json.Unmarshal(rec.Spec, &graph) == nil {
+	if json.Unmarshal(r.Spec, &graph) == nil {
 		for _, n := range graph.Nodes {
 			switch {
 			case n.Name != node:
