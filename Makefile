@@ -9,13 +9,15 @@ NATS_CLI      := github.com/nats-io/natscli/nats@v0.5.1
 RACE          := $(if $(shell command -v gcc || command -v clang),-race)
 # One goroutine each, and large modules to compile: ten times as long for nothing.
 PLAIN         := /wasm/fuel$$|/examples/guests|/internal/prose$$
+# Benchmarks are a module of their own, so that the product needs nothing of theirs.
+ALL           := ./... ./bench/...
 # Tests wait as long as they work: one more at once than there are processors.
 JOBS          := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 2) + 1)
 FUZZTIME      ?= 60s
 TIMES         ?= 10
 ARGS          ?=
 
-.PHONY: help build python tools test test-busy test-clocks bin/cloudburst-skewed demo bench soak faults report fuzz lint fmt tidy check nats
+.PHONY: help build python tools test test-busy test-clocks bin/cloudburst-skewed demo bench soak faults report fuzz lint fmt tidy check nats FORCE
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +40,8 @@ tools: python ## Build every program that the tests run: bin/cloudburst, bin/nat
 	@go build -v -o bin/cloudburst ./cmd/cloudburst
 	@go build -v -tags cbfaults -o bin/cloudburst-faulty ./cmd/cloudburst
 	@go test -c -tags cbfaults -o bin/e2e-faulty ./e2e
+	@go build -v $(RACE) -o bin/cloudburst-bench-race ./bench/cmd/cloudburst-bench
+	@go build -v -tags cbfaults -o bin/cloudburst-bench-faulty ./bench/cmd/cloudburst-bench
 	@GOBIN=$(CURDIR)/bin go install -v $(NATS_CLI)
 	@for trim in "" -trimpath; do \
 	  GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 go build -v $$trim -o bin/guests/ ./examples/guests/go/... || exit 1; \
@@ -50,8 +54,8 @@ e2e/node/node_modules/.package-lock.json: e2e/node/package.json
 
 test: tools ## Run all tests, nearly all with the race detector, the e2e suite included
 	@$(if $(RACE),,echo "no C compiler found: running without the race detector")
-	go test $(RACE) -p $(JOBS) -timeout 30m $$(go list ./... | grep -Ev '/e2e$$|$(PLAIN)')
-	go test -timeout 30m $$(go list ./... | grep -E '$(PLAIN)')
+	go test $(RACE) -p $(JOBS) -timeout 30m $$(go list $(ALL) | grep -Ev '/e2e$$|$(PLAIN)')
+	go test -timeout 30m $$(go list $(ALL) | grep -E '$(PLAIN)')
 	go tool ginkgo build $(RACE) ./e2e
 	go tool ginkgo --procs=$(JOBS) --no-color --timeout=30m --label-filter='!clocks' ./e2e/e2e.test
 
@@ -71,34 +75,38 @@ bin/cloudburst-skewed:
 test-clocks: tools bin/cloudburst-skewed ## Run three servers whose clocks disagree, and check every promise
 	go tool ginkgo --label-filter=clocks --no-color --timeout=2h ./e2e
 
-bench: build ## Measure calls beside raw NATS (ARGS="-o json")
-	./bin/cloudburst bench call $(ARGS)
+bin/cloudburst-bench: FORCE
+	go build -o $@ ./bench/cmd/cloudburst-bench
 
-soak: build ## Run a mixed load for half an hour, and fail if anything grows (ARGS="--for 5m")
-	./bin/cloudburst bench soak $(ARGS)
+bench: bin/cloudburst-bench ## Measure calls beside raw NATS (ARGS="-o json")
+	./bin/cloudburst-bench call $(ARGS)
 
-faults: build ## Break each part of three servers three times under load; nothing may be lost (ARGS="--faults 14")
-	./bin/cloudburst bench faults --faults 42 $(ARGS)
+soak: bin/cloudburst-bench ## Run a mixed load for half an hour, and fail if anything grows (ARGS="--for 5m")
+	./bin/cloudburst-bench soak $(ARGS)
 
-report: build ## Run all benchmarks and write report.md (ARGS="--short")
-	./bin/cloudburst bench all $(ARGS)
+faults: bin/cloudburst-bench ## Break each part of three servers three times under load; nothing may be lost (ARGS="--faults 14")
+	./bin/cloudburst-bench faults --faults 42 $(ARGS)
+
+report: bin/cloudburst-bench ## Run all benchmarks and write report.md (ARGS="--short")
+	./bin/cloudburst-bench all $(ARGS)
 
 fuzz: ## Run every fuzz target for FUZZTIME (60s)
-	@for pkg in $$(go list ./...); do \
+	@for pkg in $$(go list $(ALL)); do \
 	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; \
 	done
 
 lint: ## Run the linters
-	go vet ./...
-	go run $(GOLANGCI_LINT) run
+	go vet $(ALL)
+	go run $(GOLANGCI_LINT) run $(ALL)
 
 fmt: ## Format the code
 	go run $(GOFUMPT) -w .
 
 tidy: ## Check that go.mod lists what is used, no more
 	go mod tidy -diff
+	cd bench && go mod tidy -diff
 
 check: tidy lint test ## What CI runs: tidy, lint and test, on a clean tree
 	@dirty=$$(git status --porcelain); if [ -n "$$dirty" ]; then echo "the tree is dirty:"; echo "$$dirty"; exit 1; fi

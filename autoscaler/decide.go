@@ -25,7 +25,7 @@ type Scaler struct {
 
 // NewScaler returns a scaler that has seen nothing yet.
 func NewScaler(p Policy) *Scaler {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	// Six steps a short window are those of a second by default.
 	step := p.Panic / 6
 	of := func() *window { return newWindow(p.Stable, step) }
@@ -48,7 +48,7 @@ func (s *Scaler) Decide(now time.Time, m Measurement) Decision {
 		s.called = now
 	}
 	slots, why := s.slots(now, m)
-	want := p.workers(slots)
+	want := p.Workers(slots)
 	if float64(want) >= p.Threshold*float64(max(m.Workers, 1)) {
 		s.panicUntil = now.Add(p.Stable)
 	}

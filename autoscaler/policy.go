@@ -77,13 +77,14 @@ func (p Policy) Validate() error {
 	}
 	check(p.UpStep >= 0, "up step", "less than 0; 0 is no bound")
 	check(p.DownStep >= 0, "down step", "less than 0; 0 is no bound")
-	q := p.withDefaults()
+	q := p.WithDefaults()
 	check(q.Panic <= q.Stable, "panic", "its window is longer than the stable one")
 	return errors.Join(errs...)
 }
 
-// withDefaults reads nonsense as unset: a policy that is wrong still scales.
-func (p Policy) withDefaults() Policy {
+// WithDefaults returns the policy with its defaults filled in. It reads nonsense as unset: a
+// policy that is wrong still scales.
+func (p Policy) WithDefaults() Policy {
 	if p.Slots <= 0 {
 		p.Slots = DefaultSlots
 	}
@@ -121,16 +122,16 @@ type Measurement struct {
 // Target. With 64 slots, 640 calls waiting want 10 workers; 1,000 arrivals a
 // second of 90 ms keep 90 slots busy, which at 70 % are 128.6 slots: three workers.
 func Workers(p Policy, m Measurement) int {
-	p = p.withDefaults()
+	p = p.WithDefaults()
 	lag := float64(m.Pending) + float64(max(m.InHand, 0))
-	return p.workers(max(lag, m.load()/p.Target))
+	return p.Workers(max(lag, m.load()/p.Target))
 }
 
 // load is how many slots the arriving calls keep busy.
 func (m Measurement) load() float64 { return max(m.Arrivals, 0) * max(m.Service, 0).Seconds() }
 
-// workers returns how many workers have so many slots, within the bounds.
-func (p Policy) workers(slots float64) int {
+// Workers returns how many workers have so many slots, within the bounds.
+func (p Policy) Workers(slots float64) int {
 	want := math.Ceil(slots/float64(p.Slots) - 1e-9) // 640/64 is 10, whatever rounding says
 	if p.Max > 0 {
 		want = min(want, float64(p.Max))

@@ -177,7 +177,7 @@ func (s *site) scaled(ctx context.Context, cfg AutoscaleConfig, name string) (le
 		policy.Min, policy.Max, policy.Slots = 1, 8, scaleProcessSlots
 		least = policy.Slots
 		fleet := deployments.NewFleet(deployments.FleetConfig{
-			Command: func(string) []string { return []string{cfg.Exe, "bench", "role", roleScaled, s.url} },
+			Command: func(string) []string { return []string{cfg.Exe, "role", roleScaled, s.url} },
 			Pools:   map[string]int{scalePool: policy.Min},
 		})
 		if err := s.start(ctx, func(ctx context.Context, ready func()) error { ready(); return fleet.Run(ctx) }); err != nil {

@@ -43,7 +43,7 @@ type Config struct {
 	// which is removed in the end. Default: the system's temporary directory.
 	Store string
 	// Exe is the program that plays the parts of transport processes: it passes
-	// the arguments after "bench role" to Role. Default: this one.
+	// the arguments after "role" to Role. Default: this one.
 	Exe string
 }
 

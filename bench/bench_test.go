@@ -171,7 +171,7 @@ func TestRaceEndsAtTheFirstFailure(t *testing.T) {
 	}
 }
 
-// BenchmarkCall does what `cloudburst bench call` does on transport inprocess,
+// BenchmarkCall does what `cloudburst-bench call` does on transport inprocess,
 // one operation after the other.
 func BenchmarkCall(b *testing.B) {
 	fail := func(err error) { // nil when all goes well

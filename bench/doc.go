@@ -1,5 +1,5 @@
 // Package bench measures calls beside what NATS itself takes for the same
-// work: the benchmark behind `cloudburst bench call`.
+// work: the benchmark behind `cloudburst-bench call`.
 //
 // Contenders run side by side against one server, each on connections of its
 // own, turn and turn about in short rounds, so that whatever else the machine

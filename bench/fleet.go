@@ -9,12 +9,12 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"github.com/cloudburst-nats/cloudburst/autoscaler"
+	"github.com/cloudburst-nats/cloudburst/bench/fleetsim"
 )
 
 // FleetConfig says which day is simulated.
 type FleetConfig struct {
-	autoscaler.Simulation
+	fleetsim.Simulation
 	// JSON has one JSON object written for each row, instead of a table.
 	JSON bool
 }

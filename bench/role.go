@@ -41,7 +41,7 @@ const (
 // outlives the benchmark that started it.
 func Role(ctx context.Context, args []string, out io.Writer) error { //nolint:funlen // a list of roles
 	if len(args) != 2 {
-		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Msg: "want a role and its argument"}
+		return &wire.Error{Op: "role", Kind: wire.KindBadArgument, Msg: "want a role and its argument"}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -79,7 +79,7 @@ func Role(ctx context.Context, args []string, out io.Writer) error { //nolint:fu
 	case roleGrown:
 		count, url, err := parseGrown(at)
 		if err != nil {
-			return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: role, Msg: "want COUNT,URL", Err: err}
+			return &wire.Error{Op: "role", Kind: wire.KindBadArgument, Name: role, Msg: "want COUNT,URL", Err: err}
 		}
 		at = url
 		serve = func(ctx context.Context, b *broker.Broker, ready func()) error {
@@ -153,7 +153,7 @@ func (s *site) spawn(ctx context.Context, exe, role, arg string) (url string, er
 	err = s.start(ctx, func(ctx context.Context, ready func()) error {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		cmd := exec.CommandContext(ctx, exe, "bench", "role", role, arg)
+		cmd := exec.CommandContext(ctx, exe, "role", role, arg)
 		var complaint bytes.Buffer
 		cmd.Stderr = &complaint
 		stdin, err := cmd.StdinPipe()

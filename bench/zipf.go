@@ -14,9 +14,9 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/bench/poolsim"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
-	"github.com/cloudburst-nats/cloudburst/workers/placement"
 )
 
 // The Zipf rows: calls with references to keys of zipfBytes, drawn with the paper's
@@ -105,7 +105,7 @@ func (s *site) zipfPool(ctx context.Context, cfg LocalityConfig, client *cloudbu
 		}
 		return err
 	}
-	zipf := placement.NewZipf(cfg.Keys, 1)
+	zipf := poolsim.NewZipf(cfg.Keys, 1)
 	if err := inParallel(ctx, cfg.Keys, func(ctx context.Context, n int, _ *rand.Rand) error { return call(ctx, n) }); err != nil {
 		return nil, err
 	}
@@ -201,7 +201,7 @@ func printZipf(cfg LocalityConfig, out io.Writer, rows []ZipfRow) error {
 
 // PlacementConfig says which pool is simulated.
 type PlacementConfig struct {
-	placement.Simulation
+	poolsim.Simulation
 	// JSON has one JSON object written for each row, instead of a table.
 	JSON bool
 }
@@ -210,7 +210,7 @@ type PlacementConfig struct {
 type PlacementRow struct {
 	Bench string `json:"bench"` // "placement"
 	Case  string `json:"case"`
-	placement.Outcome
+	poolsim.Outcome
 }
 
 // Placement simulates a pool with placement on and off, without a server.
@@ -240,7 +240,7 @@ func Placement(cfg PlacementConfig, out io.Writer) error {
 func zipfRole(role string, bytes string) (func(context.Context, *broker.Broker, func()) error, error) {
 	n, err := strconv.ParseInt(bytes, 10, 64)
 	if err != nil || n <= 0 || role != roleZipfOn && role != roleZipfOff {
-		return nil, &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: role, Msg: "no such role"}
+		return nil, &wire.Error{Op: "role", Kind: wire.KindBadArgument, Name: role, Msg: "no such role"}
 	}
 	return func(ctx context.Context, b *broker.Broker, ready func()) error {
 		return serveZipf(ctx, b, role, n, ready)

@@ -3,15 +3,12 @@ package e2e
 import (
 	"context"
 	"math/rand/v2"
-	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
-
-	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 )
 
 // The clocks of servers may differ by less than 90 seconds. Within that every level keeps
@@ -23,13 +20,13 @@ var _ = Describe("Three servers whose clocks disagree", Label("clocks"), func() 
 		s := startSkewed(ctx, clocks, "")
 		s.checkClocks(ctx)
 		s.call(ctx)
-		experiment := make(chan *anomalies.Report, 1)
+		experiment := make(chan []levelled, 1)
 		go func() {
 			defer GinkgoRecover()
 			defer close(experiment)
-			experiment <- kept(ctx, anomalies.Config{
-				URL: s.urls(), Topology: quick, Requests: 30, Clients: 4, Workers: 3, Keys: 200, DAGs: 30, Seed: 1,
-				Store: GinkgoT().TempDir(), Worker: func(part string) *exec.Cmd { return as("mix", "", part) },
+			experiment <- kept(ctx, 4*30, []string{
+				"consistency", "--nats", s.urls(), "--requests", "30", "--clients", "4", "--workers", "3",
+				"--keys", "200", "--dags", "30", "--seed", "1",
 			})
 		}()
 		const least = 12
@@ -42,8 +39,8 @@ var _ = Describe("Three servers whose clocks disagree", Label("clocks"), func() 
 			s.goesOn(ctx)
 			Expect(s.seen()).To(BeEmpty())
 			select {
-			case report := <-experiment:
-				done = report != nil
+			case rows := <-experiment:
+				done = rows != nil
 				Expect(done).To(BeTrue(), "the experiment has ended well")
 				experiment = nil
 			default:

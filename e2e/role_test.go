@@ -15,10 +15,10 @@ import (
 
 // A spec that kills processes starts this very test program in a role.
 const (
-	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank", "steps", "order", "mix" or "fault"
+	roleEnv  = "CLOUDBURST_E2E_ROLE" // "server", "worker", "bank", "steps" or "order"
 	urlEnv   = "CLOUDBURST_E2E_ADDR"
-	storeEnv = "CLOUDBURST_E2E_STORE" // of a mix or fault, its part
-	syncEnv  = "CLOUDBURST_E2E_SYNC"  // of a server
+	storeEnv = "CLOUDBURST_E2E_STORE"
+	syncEnv  = "CLOUDBURST_E2E_SYNC" // of a server
 )
 
 // quick has calls of dead workers handed out again after a second.
@@ -39,7 +39,7 @@ func play(role string) int {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "steps": playSteps, "order": playOrder, "mix": playMix, "fault": playFault}[role]
+	run := map[string]func(context.Context) error{"server": playServer, "worker": playWorker, "bank": playBank, "steps": playSteps, "order": playOrder}[role]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		return 2

@@ -19,8 +19,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
-	parts "github.com/cloudburst-nats/cloudburst/bench/process"
+	"github.com/cloudburst-nats/cloudburst/internal/loopback"
 )
 
 const nodes = 3
@@ -63,7 +62,7 @@ func startSkewed(ctx context.Context, clocks [nodes]string, fault string) *skewe
 	for i := range nodes {
 		for _, addr := range []*string{&s.listen[i], &s.routes[i]} {
 			var err error
-			*addr, err = parts.FreeAddr("127.0.0.1")
+			*addr, err = loopback.FreeAddr("127.0.0.1")
 			Expect(err).NotTo(HaveOccurred())
 		}
 	}
@@ -186,7 +185,7 @@ func (s *skewed) call(ctx context.Context) {
 	GinkgoHelper()
 	ctx, s.end = context.WithCancel(ctx)
 	DeferCleanup(s.stop)
-	for i, level := range anomalies.Levels() {
+	for i, level := range levels {
 		at := cloudburst.WithLevel(level)
 		plain := &skewedCaller{name: level, clients: []*cloudburst.Client{s.clients[i%nodes].With(at)}}
 		tokened := &skewedCaller{name: level + "-token"}

@@ -38,7 +38,7 @@ func TestE2E(t *testing.T) {
 // faulty is cloudburst with the build tag cbfaults, by which specs switch protocols off.
 // faultyTests is this test program, likewise. skewed is faulty with a clock that is off,
 // which `make test-clocks` builds.
-var bin struct{ cloudburst, faulty, faultyTests, nats, skewed string }
+var bin struct{ cloudburst, faulty, faultyTests, bench, faultyBench, nats, skewed string }
 
 // patience bounds a spec, so that one that hangs ends. It is generous: the outcome of a
 // spec must not depend on how busy the machine is.
@@ -55,6 +55,7 @@ var _ = SynchronizedBeforeSuite(func() {
 	bin.cloudburst, bin.nats = filepath.Join(dir, "cloudburst"), filepath.Join(dir, "nats")
 	bin.faulty, bin.faultyTests = filepath.Join(dir, "cloudburst-faulty"), filepath.Join(dir, "e2e-faulty")
 	bin.skewed = filepath.Join(dir, "cloudburst-skewed")
+	bin.bench, bin.faultyBench = filepath.Join(dir, "cloudburst-bench-race"), filepath.Join(dir, "cloudburst-bench-faulty")
 })
 
 // A process is a program of its own, ended with the spec.

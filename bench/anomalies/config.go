@@ -15,7 +15,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
-// Role is the part that a worker process plays: `cloudburst bench role` with it
+// Role is the part that a worker process plays: `cloudburst-bench role` with it
 // and the argument that Config.Worker was given has to call Serve.
 const Role = "consistency-worker"
 
@@ -71,7 +71,7 @@ type Config struct {
 	Store string
 	// Worker returns the command of a process that calls Serve with arg and
 	// standard output, until its standard input closes. Default: this program with
-	// "bench role".
+	// "role".
 	Worker func(arg string) *exec.Cmd
 	// Started, if set, is called once all is up and requests begin.
 	Started func()
@@ -135,7 +135,7 @@ func (c Config) withDefaults() (Config, error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("find this program: %w", err))
 		}
-		c.Worker = func(arg string) *exec.Cmd { return exec.Command(exe, "bench", "role", Role, arg) }
+		c.Worker = func(arg string) *exec.Cmd { return exec.Command(exe, "role", Role, arg) }
 	}
 	return c, errors.Join(errs...)
 }

@@ -1,6 +1,6 @@
 // Package anomalies runs the paper's consistency experiment (section 6.2): what
 // each level costs beside the others, and what the weakest of them lets through.
-// It is behind `cloudburst bench consistency`.
+// It is behind `cloudburst-bench consistency`.
 //
 // Clients call random DAGs whose nodes read and write keys that a Zipf
 // distribution draws, on workers that are processes of their own. A request is

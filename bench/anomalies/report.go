@@ -66,6 +66,10 @@ type Row struct {
 	// Anomalies is how many reads at level lww broke this level's promise; null if
 	// that wasn't run, or this is it.
 	Anomalies *int `json:"anomalies_at_lww"`
+
+	// Kills and Pinned are those of the whole experiment, as in its Report.
+	Kills  int   `json:"kills"`
+	Pinned int64 `json:"pinned_bytes"`
 }
 
 // Broken is a promise that a level didn't keep.
@@ -88,6 +92,7 @@ func (x *experiment) report(ctx context.Context) (*Report, error) {
 	for _, level := range x.cfg.Levels {
 		h := histories[level]
 		row := x.row(level, edges[level])
+		row.Kills, row.Pinned = x.kills, x.pinned
 		row.Executions = len(h.Executions)
 		if causal(level) {
 			row.Executions-- // the audit

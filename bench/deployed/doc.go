@@ -1,5 +1,5 @@
 // Package deployed measures functions that are deployed: the benchmarks behind
-// `cloudburst bench deploy`, `runtimes`, `pull` and `programs`.
+// `cloudburst-bench deploy`, `runtimes`, `pull` and `programs`.
 //
 // Rollout deploys version after version while calls go on at a steady rate, and
 // holds every answer to what was promised: none fails, each is of one version,

@@ -13,9 +13,10 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/process"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/loopback"
 )
 
-// Role is the part that a process of a site plays: `cloudburst bench role` with it and
+// Role is the part that a process of a site plays: `cloudburst-bench role` with it and
 // its argument has to call Serve.
 const Role = "deployed"
 
@@ -33,7 +34,7 @@ type part struct {
 func Serve(ctx context.Context, arg string, out io.Writer) (err error) {
 	var p part
 	if err := json.Unmarshal([]byte(arg), &p); err != nil {
-		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: Role, Msg: err.Error(), Err: err}
+		return &wire.Error{Op: "role", Kind: wire.KindBadArgument, Name: Role, Msg: err.Error(), Err: err}
 	}
 	stop := func() error { return nil }
 	if p.Listen != "" {
@@ -72,7 +73,7 @@ func apart(ctx context.Context, exe, under string, do func(context.Context, *sit
 		return fmt.Errorf("make store: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	addr, err := process.FreeAddr("127.0.0.1")
+	addr, err := loopback.FreeAddr("127.0.0.1")
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func play(ctx context.Context, fail func(error), exe string, p part) (end func()
 	if err != nil {
 		return nil, err
 	}
-	started, err := process.Start(ctx, exec.Command(exe, "bench", "role", Role, string(arg)), fail) //nolint:gosec,noctx // this program; End ends it
+	started, err := process.Start(ctx, exec.Command(exe, "role", Role, string(arg)), fail) //nolint:gosec,noctx // this program; End ends it
 	if err != nil {
 		return nil, err
 	}

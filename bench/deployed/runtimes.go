@@ -26,7 +26,7 @@ type RuntimesConfig struct {
 	// they are deployed. Else all is one process, in which a native call hardly ever
 	// has to wake a thread.
 	Apart bool
-	// Exe is the program that plays them: with the arguments "bench role", Role and
+	// Exe is the program that plays them: with the arguments "role", Role and
 	// another one it passes the last one to Serve. Default: this program.
 	Exe string
 }

@@ -39,7 +39,7 @@ type Config struct {
 	Store string
 	// Part returns the command of a process that calls Serve with the role and
 	// argument and standard output, until its standard input closes. Default: this
-	// program with "bench role".
+	// program with "role".
 	Part func(role, arg string) *exec.Cmd
 	// Progress, if set, is told of each fault.
 	Progress io.Writer
@@ -108,7 +108,7 @@ func (c Config) withDefaults() (Config, error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("find this program: %w", err))
 		}
-		c.Part = func(role, arg string) *exec.Cmd { return exec.Command(exe, "bench", "role", role, arg) }
+		c.Part = func(role, arg string) *exec.Cmd { return exec.Command(exe, "role", role, arg) }
 	}
 	return c, errors.Join(errs...)
 }

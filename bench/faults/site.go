@@ -15,6 +15,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/process"
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/internal/loopback"
 )
 
 const nodes = 3
@@ -96,7 +97,7 @@ func (s *site) wire() error {
 	for i := range nodes {
 		for _, at := range []*string{&s.listen[i], &s.routes[i]} {
 			var err error
-			if *at, err = process.FreeAddr("127.0.0.1"); err != nil {
+			if *at, err = loopback.FreeAddr("127.0.0.1"); err != nil {
 				return err
 			}
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/examples/retwis"
 )
 
-// Role is the part that a worker process plays: `cloudburst bench role` with it and
+// Role is the part that a worker process plays: `cloudburst-bench role` with it and
 // its argument has to call Serve.
 const Role = "paper-worker"
 
@@ -41,11 +41,11 @@ const (
 func Serve(ctx context.Context, arg string, out io.Writer) error {
 	var p part
 	if err := json.Unmarshal([]byte(arg), &p); err != nil {
-		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: Role, Msg: err.Error(), Err: err}
+		return &wire.Error{Op: "role", Kind: wire.KindBadArgument, Name: Role, Msg: err.Error(), Err: err}
 	}
 	pool, register := serving(p.Serves)
 	if register == nil {
-		return &wire.Error{Op: "bench role", Kind: wire.KindBadArgument, Name: p.Serves, Msg: "nothing of the paper's is called that"}
+		return &wire.Error{Op: "role", Kind: wire.KindBadArgument, Name: p.Serves, Msg: "nothing of the paper's is called that"}
 	}
 	client, err := cloudburst.Connect(ctx, p.URL, cloudburst.WithName("bench worker "+p.Serves))
 	if err != nil {

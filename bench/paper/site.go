@@ -22,7 +22,7 @@ type Common struct {
 	// Store is an existing directory under which the server keeps its data, which
 	// is removed in the end. Default: the system's temporary directory.
 	Store string
-	// Exe is the program that plays the workers: with the arguments "bench role", Role
+	// Exe is the program that plays the workers: with the arguments "role", Role
 	// and another one it passes the last one to Serve. Default: this program.
 	Exe string
 }
@@ -67,7 +67,7 @@ func openSite(ctx context.Context, fail context.CancelCauseFunc, cfg Common, par
 		if err != nil {
 			return s, err
 		}
-		worker, err := process.Start(ctx, exec.Command(cfg.Exe, "bench", "role", Role, string(arg)), fail)
+		worker, err := process.Start(ctx, exec.Command(cfg.Exe, "role", Role, string(arg)), fail)
 		if err != nil {
 			return s, fmt.Errorf("worker of %s: %w", p.Serves, err)
 		}

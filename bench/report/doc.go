@@ -1,5 +1,5 @@
 // Package report runs benchmarks one after the other and writes what they measured as
-// one Markdown document: `cloudburst bench all`.
+// one Markdown document: `cloudburst-bench all`.
 //
 // A section is one benchmark. It writes its rows as JSON, an object each, as every
 // benchmark does with -o json; the report makes a table of them, and the charts that

@@ -14,7 +14,7 @@ import (
 
 // A Section is one benchmark.
 type Section struct {
-	Name  string // as in `cloudburst bench NAME`
+	Name  string // as in `cloudburst-bench NAME`
 	Title string
 	// About says in a sentence or two what is measured, and what to look at.
 	About  string
@@ -81,7 +81,7 @@ func (c Config) section(ctx context.Context, s Section) (text string, err error)
 		err = fmt.Errorf("bench %s: %w", s.Name, err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s\n\n%s `cloudburst bench %s`, which took %s here.\n\n", s.Title, s.About, s.Name, took.Round(100*time.Millisecond))
+	fmt.Fprintf(&b, "## %s\n\n%s `cloudburst-bench %s`, which took %s here.\n\n", s.Title, s.About, s.Name, took.Round(100*time.Millisecond))
 	if err != nil {
 		fmt.Fprintf(&b, "**It failed:**\n\n```\n%v\n```\n\n", err)
 	}

@@ -22,7 +22,7 @@ func says(name, rows string, err error, charts ...Chart) Section {
 func TestWrite(t *testing.T) {
 	var out, rows, progress bytes.Buffer
 	err := Write(t.Context(), Config{
-		Command: "cloudburst bench all", Rows: &rows, Progress: &progress,
+		Command: "cloudburst-bench all", Rows: &rows, Progress: &progress,
 		Sections: []Section{
 			says("first", `{"bench":"first","case":"a | b","p50_us":12.3456,"ratio":null,"wait_ns":1500000000,"paper":"\"quick\""}
 {"bench":"first","case":"unmeasured","p50_us":0}
@@ -39,8 +39,8 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"# Cloudburst, measured\n", "`cloudburst bench all`", " cores (GOMAXPROCS ", ", NATS server ", "- [The second one](#the-second-one)\n",
-		"## The first\n\nWhat it is. `cloudburst bench first`, which took ",
+		"# Cloudburst, measured\n", "`cloudburst-bench all`", " cores (GOMAXPROCS ", ", NATS server ", "- [The second one](#the-second-one)\n",
+		"## The first\n\nWhat it is. `cloudburst-bench first`, which took ",
 		"| case | p50 µs | wait | paper | ok |\n| --- | ---:| ---:| --- | --- |\n| a \\| b | 12.3 | 1.5s | \"quick\" |  |\n| unmeasured |  |  |  |  |\n| b | 1234 | 0s |  | yes |\n",
 		"```mermaid\nxychart-beta\n  title \"a 'chart'\"\n  x-axis [\"a | b\", \"b\"]\n  y-axis \"µs\"\n  bar [12.3, 1234]\n```\n",
 		"  title \"one bar\"\n  x-axis [\"b\"]\n",

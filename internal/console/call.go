@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonNode is a node's timing as scripts get it.
@@ -110,10 +111,10 @@ key, and {"$run": "RUN"} for the result of another run.`,
 	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if call.Wait < 0 {
-			return usagef(cmd, "--in %s: less than 0", call.Wait)
+			return cli.Usagef(cmd, "--in %s: less than 0", call.Wait)
 		}
 		if call.Level != "" && !slices.Contains(levels(), call.Level) {
-			return usagef(cmd, "--level %s: there are %s", call.Level, strings.Join(levels(), ", "))
+			return cli.Usagef(cmd, "--level %s: there are %s", call.Level, strings.Join(levels(), ", "))
 		}
 		return out.check(cmd, c)
 	}
@@ -125,7 +126,7 @@ key, and {"$run": "RUN"} for the result of another run.`,
 	flags.BoolVar(&call.Patient, "wait-for-worker", false, "wait also while no worker serves the function's pool")
 	flags.StringVar((*string)(&call.Run), "run-id", "", "name the run: called again with the same id while its result is kept, it still runs once")
 	flags.StringVar(&call.Level, "level", "", "consistency level, other than the function's own")
-	complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -186,7 +187,7 @@ Nats-Msg-Id, else STREAM-SEQUENCE. A run that has not ended is "not found"
 		ValidArgsFunction: c.completeFirst(c.runIDs),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if wait < 0 {
-				return usagef(cmd, "--wait %s: less than 0", wait)
+				return cli.Usagef(cmd, "--wait %s: less than 0", wait)
 			}
 			return out.check(cmd, c)
 		},

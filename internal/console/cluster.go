@@ -14,10 +14,12 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"github.com/cloudburst-nats/cloudburst/bench/process"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
+
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/internal/loopback"
 )
 
 // clustered is what `cloudburst cluster` was asked for.
@@ -25,7 +27,7 @@ type clustered struct {
 	hosting
 	nodes               int
 	listen, http, store string
-	maxStore            bytesFlag
+	maxStore            cli.Bytes
 	examples            bool
 	level               string
 	exe                 string // for tests; default this program
@@ -53,16 +55,16 @@ SIGTERM and Ctrl-C drain all of them. Killed, it takes them with it; they go on 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.nodes < 3 || s.nodes > 5 || s.nodes%2 == 0 {
-				return usagef(cmd, "--servers %d: 3 or 5, so that most of them are left when one dies", s.nodes)
+				return cli.Usagef(cmd, "--servers %d: 3 or 5, so that most of them are left when one dies", s.nodes)
 			}
 			if c.conn.given() {
-				return usagef(cmd, "--nats and --context are for servers elsewhere: this starts its own")
+				return cli.Usagef(cmd, "--nats and --context are for servers elsewhere: this starts its own")
 			}
 			if c.topo.Replicas > s.nodes {
-				return usagef(cmd, "--replicas %d: more copies than servers (%d)", c.topo.Replicas, s.nodes)
+				return cli.Usagef(cmd, "--replicas %d: more copies than servers (%d)", c.topo.Replicas, s.nodes)
 			}
 			if s.store == "" {
-				return usagef(cmd, "--store: want a directory")
+				return cli.Usagef(cmd, "--store: want a directory")
 			}
 			if err := s.checkHosting(cmd); err != nil {
 				return err
@@ -81,10 +83,10 @@ SIGTERM and Ctrl-C drain all of them. Killed, it takes them with it; they go on 
 	flags.StringVar(&s.store, "store", "cloudburst-cluster", "directory that each has one of its own in")
 	flags.Var(&s.maxStore, "max-store", "how much of the disk each may take, such as 10GiB (default three quarters of what is free)")
 	flags.BoolVar(&s.examples, "examples", false, "serve the example functions too")
-	complete(cmd, "servers", cobra.FixedCompletions([]string{"3", "5"}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "listen", cobra.NoFileCompletions)
-	complete(cmd, "http", cobra.NoFileCompletions)
-	complete(cmd, "store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	cli.Complete(cmd, "servers", cobra.FixedCompletions([]string{"3", "5"}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "listen", cobra.NoFileCompletions)
+	cli.Complete(cmd, "http", cobra.NoFileCompletions)
+	cli.Complete(cmd, "store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
 	s.addFlags(cmd, "images in each one's directory")
@@ -171,7 +173,7 @@ func nth(flag, first string, i int) (string, error) {
 		host = "127.0.0.1"
 	}
 	if port == 0 {
-		return process.FreeAddr(host)
+		return loopback.FreeAddr(host)
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port+i)), nil
 }
@@ -189,7 +191,7 @@ func routeOf(listen string) (string, error) {
 			return l.Addr().String(), l.Close()
 		}
 	}
-	return process.FreeAddr(host)
+	return loopback.FreeAddr(host)
 }
 
 // memberArgs are the arguments of one server.

@@ -17,13 +17,6 @@ const completeWithin = time.Second
 // A lister asks the platform for names.
 type lister func(ctx context.Context, client *cloudburst.Client) ([]string, error)
 
-// complete has a flag of the command completed by fn.
-func complete(cmd *cobra.Command, flag string, fn cobra.CompletionFunc) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, fn); err != nil {
-		panic(err) // the flag was never added, or is completed twice
-	}
-}
-
 // completeFirst completes the first argument with what list finds, and those
 // after it not at all; completeAll completes all.
 func (c *console) completeFirst(list lister) cobra.CompletionFunc {

@@ -22,6 +22,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // Env is what a command sees of the process around it.
@@ -37,7 +38,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	c := &console{Env: env}
 	root := c.root()
 	root.SetArgs(append([]string{}, args...)) // nil would mean this process's own
-	return c.report(ctx, root.ExecuteContext(ctx))
+	return cli.Report(ctx, c.Stderr, "cloudburst", root.ExecuteContext(ctx))
 }
 
 // console is one command line under way.
@@ -87,7 +88,7 @@ func (c *console) root() *cobra.Command {
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if c.output != "table" && c.output != "json" {
-				return usagef(cmd, "-o %s: there are table and json", c.output)
+				return cli.Usagef(cmd, "-o %s: there are table and json", c.output)
 			}
 			return nil
 		},
@@ -99,8 +100,8 @@ func (c *console) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVarP(&c.output, "output", "o", "table", "table for people, json for scripts")
 	flags.DurationVar(&c.timeout, "timeout", 0, "how long to wait for an answer (default 10s; of a function 1m)")
-	complete(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	complete(root, "context", c.completeContexts)
+	cli.Complete(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(root, "context", c.completeContexts)
 
 	root.AddGroup(
 		&cobra.Group{ID: groupUse, Title: "Use:"},
@@ -113,52 +114,17 @@ func (c *console) root() *cobra.Command {
 		}
 		root.AddCommand(cmds...)
 	}
-	add(groupSetUp, c.server(), c.cluster(), c.gateway(), c.demo(), newBench(c), c.version())
+	add(groupSetUp, c.server(), c.cluster(), c.gateway(), c.demo(), c.version())
 	add(groupUse, c.call(), c.result(), c.fn(), c.dag(), c.kv())
 	add(groupLook, c.runs(), c.dead(), c.worker(), c.pool(), c.platform(), c.doctor())
 	root.SetHelpCommandGroupID(groupSetUp)
 	root.SetCompletionCommandGroupID(groupSetUp)
 	root.InitDefaultCompletionCmd("completion") // some argument, or it isn't made
 	root.InitDefaultHelpCmd()
-	finish(root)
+	cli.Finish(root)
 	// A command that holds others runs only to complain of a wrong one.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if not .HasAvailableSubCommands}}", 1))
 	return root
-}
-
-// group returns a command that only holds others.
-func group(use, short, long string, subs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Long: long}
-	cmd.AddCommand(subs...)
-	return cmd
-}
-
-// finish makes a command and those below it complain in our words: an unknown
-// subcommand suggests near ones, and what cobra finds is a usage error.
-func finish(cmd *cobra.Command) {
-	cmd.SuggestionsMinimumDistance = 2
-	cmd.DisableFlagsInUseLine = true
-	cmd.SetFlagErrorFunc(flagError)
-	switch check := cmd.Args; {
-	case cmd.HasSubCommands():
-		cmd.Args = unknownSubcommand
-		if cmd.RunE == nil {
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-		}
-	case check != nil:
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				if strings.HasPrefix(err.Error(), "unknown command") { // cobra's, of one that takes none
-					return usagef(cmd, "%s takes no argument (%q)", cmd.CommandPath(), args[0])
-				}
-				return usagef(cmd, "%w; want %s", err, cmd.UseLine())
-			}
-			return nil
-		}
-	}
-	for _, sub := range cmd.Commands() {
-		finish(sub)
-	}
 }
 
 // An action is what a command does on the platform.
@@ -168,7 +134,7 @@ type action func(ctx context.Context, client *cloudburst.Client, args []string) 
 func (c *console) on(within time.Duration, do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if c.timeout < 0 {
-			return usagef(cmd, "--timeout %s: less than 0", c.timeout)
+			return cli.Usagef(cmd, "--timeout %s: less than 0", c.timeout)
 		}
 		within := within
 		if c.timeout > 0 {

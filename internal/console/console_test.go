@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 var update = flag.Bool("update", false, "rewrite the files in testdata")
@@ -62,7 +63,7 @@ func newTestConsole(env map[string]string) *console {
 
 func TestRootHelp(t *testing.T) {
 	out, errs, code := shell{}.run(t.Context())
-	if code != exitOK || errs != "" {
+	if code != cli.ExitOK || errs != "" {
 		t.Errorf("cloudburst: exit code %d, stderr %q", code, errs)
 	}
 	golden(t, "help.txt", out)
@@ -106,9 +107,9 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 }
 
 func TestHelpOfEveryCommand(t *testing.T) {
-	for _, args := range [][]string{{"call"}, {"dag"}, {"dag", "apply"}, {"kv", "get"}, {"server"}, {"demo"}, {"bench", "call"}} {
+	for _, args := range [][]string{{"call"}, {"dag"}, {"dag", "apply"}, {"kv", "get"}, {"server"}, {"demo"}} {
 		out, errs, code := shell{}.run(t.Context(), append(args, "--help")...)
-		if code != exitOK || errs != "" || !strings.Contains(out, "Usage:\n  cloudburst "+strings.Join(args, " ")) {
+		if code != cli.ExitOK || errs != "" || !strings.Contains(out, "Usage:\n  cloudburst "+strings.Join(args, " ")) {
 			t.Errorf("%v --help: exit code %d, stderr %q, stdout %q", args, code, errs, out)
 		}
 	}
@@ -140,16 +141,14 @@ func TestUsageErrors(t *testing.T) {
 		{"server --log loud", []string{"debug, info, warn and error"}},
 		{"server --backlog-size lots", []string{"--backlog-size lots: want a size"}},
 		{"demo --nats nats://x --store y", []string{"--store is for the server inside"}},
-		{"bench call --nats nats://x", []string{"its own server"}},
-		{"bench call --transport pigeon", []string{"pigeon"}},
 		{"call no.dots.here", []string{"no.dots.here"}},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			// A server for those whose arguments are read once connected.
 			s := shell{env: map[string]string{"NATS_URL": platform(t)}}
 			out, errs, code := s.run(t.Context(), strings.Fields(test.args)...)
-			if code != exitUsage || out != "" {
-				t.Errorf("exit code %d and stdout %q; want %d and none", code, out, exitUsage)
+			if code != cli.ExitUsage || out != "" {
+				t.Errorf("exit code %d and stdout %q; want %d and none", code, out, cli.ExitUsage)
 			}
 			if !strings.HasPrefix(errs, "cloudburst: ") {
 				t.Errorf("stderr is %q; want it to begin with the program's name", errs)
@@ -177,7 +176,7 @@ func TestExitCodes(t *testing.T) {
 		{kind(wire.Kind(99)), 1},
 		{errors.New("posts are missing"), 1},
 		{context.Canceled, 1}, // not by us
-		{&usageError{nil, errors.New("no such flag")}, 2},
+		{cli.Usage(nil, errors.New("no such flag")), 2},
 		{kind(wire.KindBadArgument), 2},
 		{kind(wire.KindBadName), 2},
 		{kind(wire.KindUnknown), 3},
@@ -191,7 +190,7 @@ func TestExitCodes(t *testing.T) {
 		{kind(wire.KindTooLarge), 7},
 		{errors.Join(kind(wire.KindInvalid), kind(wire.KindInvalid)), 7},
 	} {
-		if got := exitCode(test.err); got != test.want {
+		if got := cli.ExitCode(test.err); got != test.want {
 			t.Errorf("exit code of %v: got %d, want %d", test.err, got, test.want)
 		}
 	}
@@ -200,10 +199,10 @@ func TestExitCodes(t *testing.T) {
 func TestReport(t *testing.T) {
 	var errs bytes.Buffer
 	c := &console{Env: Env{Stderr: &errs}}
-	if code := c.report(t.Context(), nil); code != exitOK || errs.Len() > 0 {
+	if code := cli.Report(t.Context(), c.Stderr, "cloudburst", nil); code != cli.ExitOK || errs.Len() > 0 {
 		t.Errorf("no error: exit code %d, stderr %q", code, errs.String())
 	}
-	c.report(t.Context(), errors.Join(errors.New("one"), errors.New("two")))
+	cli.Report(t.Context(), c.Stderr, "cloudburst", errors.Join(errors.New("one"), errors.New("two")))
 	if got, want := errs.String(), "cloudburst: one\n  two\n"; got != want {
 		t.Errorf("two errors: got %q, want %q", got, want)
 	}
@@ -211,19 +210,19 @@ func TestReport(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
 	timedOut := &wire.Error{Kind: wire.KindTimeout, Err: why}
-	if code := c.report(ctx, timedOut); code != exitInterrupted {
-		t.Errorf("interrupted: exit code %d, want %d", code, exitInterrupted)
+	if code := cli.Report(ctx, c.Stderr, "cloudburst", timedOut); code != cli.ExitInterrupted {
+		t.Errorf("interrupted: exit code %d, want %d", code, cli.ExitInterrupted)
 	}
-	if code := c.report(ctx, errors.New("drain failed")); code != exitFailed {
-		t.Errorf("failed after an interrupt: exit code %d, want %d", code, exitFailed)
+	if code := cli.Report(ctx, c.Stderr, "cloudburst", errors.New("drain failed")); code != cli.ExitFailed {
+		t.Errorf("failed after an interrupt: exit code %d, want %d", code, cli.ExitFailed)
 	}
 }
 
 func TestUnreachableServer(t *testing.T) {
 	for _, args := range [][]string{{"fn", "ls"}, {"call", "square", "5"}, {"server"}, {"demo"}} {
 		_, errs, code := shell{}.run(t.Context(), append(args, "--nats", "nats://ann:secret@127.0.0.1:1")...)
-		if code != exitUnavailable || !strings.Contains(errs, "127.0.0.1:1") {
-			t.Errorf("%v: exit code %d, want %d, and stderr %q", args, code, exitUnavailable, errs)
+		if code != cli.ExitUnavailable || !strings.Contains(errs, "127.0.0.1:1") {
+			t.Errorf("%v: exit code %d, want %d, and stderr %q", args, code, cli.ExitUnavailable, errs)
 		}
 		if strings.Contains(errs, "secret") || strings.Contains(errs, "ann") {
 			t.Errorf("%v: the password shows: %q", args, errs)

@@ -17,6 +17,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonDAG is a DAG as scripts get it; its graph is what `dag apply` reads.
@@ -54,7 +55,7 @@ one with dag: NAME runs another DAG, one with wait: 1h runs that much later, and
 one with signal: NAME once "runs signal" has sent it that.`
 
 func (c *console) dag() *cobra.Command {
-	return group("dag", "Define, list, draw and remove DAGs", dagLong, c.dagApply(), c.dagList(), c.dagShow(), c.dagRemove())
+	return cli.Group("dag", "Define, list, draw and remove DAGs", dagLong, c.dagApply(), c.dagList(), c.dagShow(), c.dagRemove())
 }
 
 func (c *console) dagApply() *cobra.Command {
@@ -71,7 +72,7 @@ wrong with it is reported at once, functions that don't exist included.`,
 	cmd.RunE = c.on(askWithin, func(ctx context.Context, client *cloudburst.Client, args []string) error {
 		data, err := c.readFile(args[0])
 		if err != nil {
-			return usagef(cmd, "read %s: %w", args[0], err)
+			return cli.Usagef(cmd, "read %s: %w", args[0], err)
 		}
 		g, err := dagengine.Parse(data)
 		if err != nil {
@@ -263,7 +264,7 @@ func (c *console) suggest(ctx context.Context, client *cloudburst.Client, names 
 		return err
 	}
 	known, lookErr := names(ctx, client)
-	if hint := didYouMean(near(name, known)); lookErr == nil && hint != "" {
+	if hint := cli.DidYouMean(cli.Near(name, known)); lookErr == nil && hint != "" {
 		return fmt.Errorf("%w%s", err, hint)
 	}
 	return err

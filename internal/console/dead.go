@@ -13,6 +13,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonLetter is a dead letter as scripts get it; the value is its argument,
@@ -39,7 +40,7 @@ func letterOf(l broker.DeadLetter) jsonLetter {
 }
 
 func (c *console) dead() *cobra.Command {
-	return group("dead", "List, look into and replay dead letters",
+	return cli.Group("dead", "List, look into and replay dead letters",
 		`A dead letter is a call that failed for good: its last attempt failed, or it was
 told that retrying is useless. It is kept for a week with its argument, its error
 and, of a panic, the stack. Once the reason is mended, replay it.`, c.deadList(), c.deadShow(), c.deadReplay())
@@ -72,7 +73,7 @@ func (c *console) deadList() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&filter.Name, "name", "", "only of this function or DAG")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 50, "how many at most")
-	complete(cmd, "name", c.completeAll(c.callables))
+	cli.Complete(cmd, "name", c.completeAll(c.callables))
 	return cmd
 }
 
@@ -166,7 +167,7 @@ func sequences(cmd *cobra.Command, args []string) ([]uint64, error) {
 	for i, arg := range args {
 		seq, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil || seq == 0 {
-			return nil, usagef(cmd, "%q is not the number of a dead letter; `cloudburst dead ls` lists them", arg)
+			return nil, cli.Usagef(cmd, "%q is not the number of a dead letter; `cloudburst dead ls` lists them", arg)
 		}
 		seqs[i] = seq
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/examples/retwis"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func (c *console) demo() *cobra.Command {
@@ -34,7 +35,7 @@ It runs on a server of its own, in a temporary directory, unless --nats or
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, flag := range []string{"listen", "store"} {
 				if c.conn.given() && cmd.Flags().Changed(flag) {
-					return usagef(cmd, "--%s is for the server inside: with --nats or --context there is none", flag)
+					return cli.Usagef(cmd, "--%s is for the server inside: with --nats or --context there is none", flag)
 				}
 			}
 			if keep && !cmd.Flags().Changed("listen") {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // forever is for what ends when it is interrupted.
@@ -21,7 +22,7 @@ const forever = time.Duration(math.MaxInt64)
 
 func (c *console) deploy() *cobra.Command {
 	var d cloudburst.Deployment
-	var memory bytesFlag
+	var memory cli.Bytes
 	cmd := &cobra.Command{
 		Use:   "deploy NAME FILE|DIR",
 		Short: "Deploy a function, or a new version of it",
@@ -111,7 +112,7 @@ func (c *console) showProgress(d *cloudburst.Deployment) (stop func()) {
 	return func() { close(done); telling.Wait() }
 }
 
-func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag) {
+func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *cli.Bytes) {
 	flags := cmd.Flags()
 	flags.StringVar(&d.Runtime, "runtime", "", "python or wasm (default: as the file looks)")
 	flags.StringVar(&d.Entry, "entry", "", "what of it is called: of Python function or module:function, of WebAssembly an export (default handler, or _start)")
@@ -127,10 +128,10 @@ func deployFlags(cmd *cobra.Command, d *cloudburst.Deployment, memory *bytesFlag
 	flags.StringVar(&d.About, "about", "", "a line of description")
 	flags.StringVar(&d.Check, "check", "", "argument of a call that has to go well, as JSON; its writes are dropped")
 	flags.StringVar(&d.Want, "want", "", "what the call of --check has to return, as JSON")
-	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Python, cloudburst.Wasm}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Python, cloudburst.Wasm}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "level", cobra.FixedCompletions(levels(), cobra.ShellCompDirectiveNoFileComp))
 	for _, name := range []string{"entry", "arg", "pool", "concurrency", "timeout", "attempts", "backoff", "memory", "about", "check", "want"} {
-		complete(cmd, name, cobra.NoFileCompletions)
+		cli.Complete(cmd, name, cobra.NoFileCompletions)
 	}
 }
 
@@ -164,13 +165,13 @@ once: nothing is uploaded or compiled. Later versions stay, to go forward to.`,
 	}
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if to < 1 && cmd.Flags().Changed("to") {
-			return usagef(cmd, "--to %d: versions are numbered from 1", to)
+			return cli.Usagef(cmd, "--to %d: versions are numbered from 1", to)
 		}
 		return nil
 	}
 	cmd.Annotations = map[string]string{goesOn: "it may be done: `cloudburst fn show NAME` tells which version takes new calls"}
 	cmd.Flags().IntVar(&to, "to", 0, "the version (default the one before)")
-	complete(cmd, "to", cobra.NoFileCompletions)
+	cli.Complete(cmd, "to", cobra.NoFileCompletions)
 	return cmd
 }
 
@@ -287,7 +288,7 @@ day. Of one call 1 MiB or 10,000 lines are kept at most.`,
 	}
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if filter.Last < 0 {
-			return usagef(cmd, "--last %d: less than 0", filter.Last)
+			return cli.Usagef(cmd, "--last %d: less than 0", filter.Last)
 		}
 		return nil
 	}
@@ -295,9 +296,9 @@ day. Of one call 1 MiB or 10,000 lines are kept at most.`,
 	flags.StringVar((*string)(&filter.Run), "run", "", "of this run only")
 	flags.IntVarP(&filter.Last, "last", "n", 100, "at most so many of the lines there are; 0 is all")
 	flags.BoolVarP(&filter.Follow, "follow", "f", false, "go on with what is printed from now on")
-	complete(cmd, "run", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	cli.Complete(cmd, "run", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return c.names(cmd, c.runIDs), cobra.ShellCompDirectiveNoFileComp
 	})
-	complete(cmd, "last", cobra.NoFileCompletions)
+	cli.Complete(cmd, "last", cobra.NoFileCompletions)
 	return cmd
 }

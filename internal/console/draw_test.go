@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func TestDrawTree(t *testing.T) {
@@ -59,7 +60,7 @@ func TestNear(t *testing.T) {
 	for typed, want := range map[string]string{
 		"squaer": "; did you mean square?", "inc": "; did you mean increment?", "compos": "; did you mean compose?", "zebra": "",
 	} {
-		if got := didYouMean(near(typed, names)); got != want {
+		if got := cli.DidYouMean(cli.Near(typed, names)); got != want {
 			t.Errorf("near %q: got %q, want %q", typed, got, want)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // processes says how many worker processes a server runs for each pool.
@@ -33,7 +34,7 @@ func (p *processes) addFlags(cmd *cobra.Command) {
 	flags.IntVar(&p.max, "workers-max", max(runtime.NumCPU(), 2), "with --workers auto: at most so many")
 	flags.Lookup("workers-max").DefValue = "one a core, two at least"
 	flags.DurationVar(&p.stable, "workers-stable", autoscaler.DefaultStable, "with --workers auto: for how long fewer must do before some go")
-	complete(cmd, "workers", cobra.FixedCompletions([]string{"auto", "1", "2", "4"}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "workers", cobra.FixedCompletions([]string{"auto", "1", "2", "4"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // check returns how many workers each pool begins with, and the policy if their
@@ -42,7 +43,7 @@ func (p *processes) check(cmd *cobra.Command, slots int) (begin int, policy *aut
 	if p.workers != "auto" {
 		n, err := strconv.Atoi(p.workers)
 		if err != nil || n < 1 || n > 1000 {
-			return 0, nil, usagef(cmd, "--workers %s: a number from 1 to 1000, or auto", p.workers)
+			return 0, nil, cli.Usagef(cmd, "--workers %s: a number from 1 to 1000, or auto", p.workers)
 		}
 		return n, nil, nil
 	}
@@ -51,7 +52,7 @@ func (p *processes) check(cmd *cobra.Command, slots int) (begin int, policy *aut
 		return 0, nil, err
 	}
 	if p.max < 1 {
-		return 0, nil, usagef(cmd, "--workers-max %d: without any worker nothing is run", p.max)
+		return 0, nil, cli.Usagef(cmd, "--workers-max %d: without any worker nothing is run", p.max)
 	}
 	return p.min, policy, nil
 }

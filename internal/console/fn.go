@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonFunction is a function as scripts get it.
@@ -77,7 +78,7 @@ when it starts, so stop that first.`,
 			})
 		}),
 	}
-	return group("fn", "Deploy, list and remove functions", `A function is code with a name, run by the workers of one pool. WebAssembly and
+	return cli.Group("fn", "Deploy, list and remove functions", `A function is code with a name, run by the workers of one pool. WebAssembly and
 Python are deployed to workers that run, such as the one in "cloudburst server";
 Go functions come with the program that serves them: see "cloudburst server
 --examples", or the package documentation for how to write one.`, c.deploy(), ls, c.showFunction(), c.logs(), c.rollback(), rm)

@@ -12,6 +12,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
@@ -46,9 +48,9 @@ characters such as ':' or a space, which are stored escaped.`
 
 func (c *console) kv() *cobra.Command {
 	var ns string
-	cmd := group("kv", "Read and write state", kvLong, c.kvGet(&ns), c.kvPut(&ns), c.kvList(&ns), c.kvRemove(&ns))
+	cmd := cli.Group("kv", "Read and write state", kvLong, c.kvGet(&ns), c.kvPut(&ns), c.kvList(&ns), c.kvRemove(&ns))
 	cmd.PersistentFlags().StringVarP(&ns, "namespace", "n", broker.DefaultNamespace, "namespace of the keys")
-	complete(cmd, "namespace", c.completeAll(c.namespaces))
+	cli.Complete(cmd, "namespace", c.completeAll(c.namespaces))
 	c.topo.addIgnored(cmd.PersistentFlags(), "replicas")
 	return cmd
 }
@@ -65,7 +67,7 @@ func (c *console) mustExist(ctx context.Context, client *cloudburst.Client, ns s
 	if slices.Contains(known, ns) {
 		return nil
 	}
-	return &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Name: ns, Msg: "no such namespace" + didYouMean(near(ns, known)) + " (`cloudburst kv put` makes one)"}
+	return &wire.Error{Op: "open namespace", Kind: wire.KindUnknown, Name: ns, Msg: "no such namespace" + cli.DidYouMean(cli.Near(ns, known)) + " (`cloudburst kv put` makes one)"}
 }
 
 // bucket opens a namespace that exists.
@@ -143,7 +145,7 @@ VALUE is ` + argumentHelp,
 		Args: cobra.ExactArgs(2),
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(kinds, kind) {
-				return usagef(cmd, "--kind %s: there are %s", kind, strings.Join(kinds, ", "))
+				return cli.Usagef(cmd, "--kind %s: there are %s", kind, strings.Join(kinds, ", "))
 			}
 			return checkKeys(cmd, args[:1])
 		},
@@ -172,7 +174,7 @@ VALUE is ` + argumentHelp,
 	})
 	in.addFlags(cmd)
 	cmd.Flags().StringVar(&kind, "kind", kinds[0], "what the key is: lww, max, min or set")
-	complete(cmd, "kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -187,7 +189,7 @@ func (c *console) kvList(ns *string) *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 0 {
-				return usagef(cmd, "--limit %d: less than 0", limit)
+				return cli.Usagef(cmd, "--limit %d: less than 0", limit)
 			}
 			return nil
 		},
@@ -239,7 +241,7 @@ func (c *console) listKeys(ctx context.Context, bucket *broker.Bucket, prefix st
 // checkKeys refuses what can't be a key, before anybody is asked.
 func checkKeys(cmd *cobra.Command, keys []string) error {
 	if slices.Contains(keys, "") {
-		return usagef(cmd, "a key can't be empty")
+		return cli.Usagef(cmd, "a key can't be empty")
 	}
 	return nil
 }

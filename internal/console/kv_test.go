@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // Every kind is shown as what it means, and those that one value makes sense of
@@ -20,9 +21,9 @@ func TestKinds(t *testing.T) {
 	u.does("kv", "put", "tags", "b", "--kind", "set")
 	u.does("kv", "put", "tags", "a", "--kind", "set")
 	u.sees(u.does("kv", "get", "tags"), `["a","b"]`)
-	u.sees(u.gets(exitUsage, "kv", "put", "tags", "a", "--kind", "sett"), "lww, max, min, set")
-	u.gets(exitRefused, "kv", "put", "tags", "a")
-	u.gets(exitUsage, "kv", "put", "top", "[1]", "--kind", "max")
+	u.sees(u.gets(cli.ExitUsage, "kv", "put", "tags", "a", "--kind", "sett"), "lww, max, min, set")
+	u.gets(cli.ExitRefused, "kv", "put", "tags", "a")
+	u.gets(cli.ExitUsage, "kv", "put", "top", "[1]", "--kind", "max")
 	client, err := cloudburst.Connect(t.Context(), u.env["NATS_URL"])
 	if err != nil {
 		t.Fatal(err)

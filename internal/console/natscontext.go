@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // A natsContext is what we take from a context of the nats CLI: a file
@@ -47,7 +48,7 @@ func loadContext(dir, name, home string) (natsContext, error) {
 	data, err := os.ReadFile(filepath.Join(dir, "context", name+".json"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fail(wire.KindUnknown, "no such context"+didYouMean(near(name, contexts(dir)))+" (`nats context ls` lists them)", err)
+		return fail(wire.KindUnknown, "no such context"+cli.DidYouMean(cli.Near(name, contexts(dir)))+" (`nats context ls` lists them)", err)
 	case err != nil:
 		return fail(0, err.Error(), err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // A command that calls what no worker serves ends at once, with the run that will be; one
@@ -30,9 +31,9 @@ func TestCallWithoutWorker(t *testing.T) {
 		out  string
 		errs []string
 	}{
-		{"call away 5 --run-id r1 --timeout 1h", exitUnavailable, "", []string{"no worker", `pool "elsewhere"`, "is stored", "cloudburst result r1 --wait 1m", "--wait-for-worker"}},
-		{"call away 5 --run-id r2 --async", exitOK, "r2\n", []string{"warning", `pool "elsewhere"`, "cloudburst worker run --pool elsewhere"}},
-		{"call away 5 --run-id r3 --wait-for-worker --timeout 4s", exitTimeout, "", []string{"no worker", `pool "elsewhere"`, "cloudburst result r3 --wait 1m"}},
+		{"call away 5 --run-id r1 --timeout 1h", cli.ExitUnavailable, "", []string{"no worker", `pool "elsewhere"`, "is stored", "cloudburst result r1 --wait 1m", "--wait-for-worker"}},
+		{"call away 5 --run-id r2 --async", cli.ExitOK, "r2\n", []string{"warning", `pool "elsewhere"`, "cloudburst worker run --pool elsewhere"}},
+		{"call away 5 --run-id r3 --wait-for-worker --timeout 4s", cli.ExitTimeout, "", []string{"no worker", `pool "elsewhere"`, "cloudburst result r3 --wait 1m"}},
 	} {
 		out, errs, code := at.run(t.Context(), strings.Fields(tt.args)...)
 		if code != tt.code || out != tt.out {

@@ -3,13 +3,15 @@ package console
 import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // log returns the log that the parts of a server write: to standard error.
 func (c *console) log(cmd *cobra.Command, level string) (*logrus.Entry, error) {
 	l, err := logrus.ParseLevel(level)
 	if err != nil {
-		return nil, usagef(cmd, "--log %s: there are debug, info, warn and error", level)
+		return nil, cli.Usagef(cmd, "--log %s: there are debug, info, warn and error", level)
 	}
 	log := logrus.New()
 	log.SetOutput(c.Stderr)

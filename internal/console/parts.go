@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // parts are what a server process runs beside the platform. They end together,
@@ -118,7 +119,7 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 			}
 			workers := h.serving(client)
 			if len(workers) == 0 {
-				return usagef(cmd, "--pool none: it would run nothing")
+				return cli.Usagef(cmd, "--pool none: it would run nothing")
 			}
 			p := newParts(ctx)
 			p.serve(ctx, workers)

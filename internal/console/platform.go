@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonWorker is a worker as scripts get it.
@@ -72,7 +73,7 @@ func (c *console) worker() *cobra.Command {
 				})
 		}),
 	}
-	return group("worker", "List and run workers", `A worker is a process that runs calls of one pool, as many at once as it has
+	return cli.Group("worker", "List and run workers", `A worker is a process that runs calls of one pool, as many at once as it has
 slots. It shows its numbers every three seconds; ten seconds after it was last
 heard it is gone from the list, and its calls have gone to others before.`, ls, c.runWorker())
 }
@@ -98,7 +99,7 @@ func (c *console) pool() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: c.on(askWithin, c.listPools),
 	}
-	return group("pool", "List pools and what waits in them", `A pool is a queue of calls and the workers that take them. It is what scales: more
+	return cli.Group("pool", "List pools and what waits in them", `A pool is a queue of calls and the workers that take them. It is what scales: more
 workers for one pool, more pools for more queues. WANTS is how many workers could
 take all that waits at once.`, ls)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // platform runs a platform with the examples, and the functions fail and hang,
@@ -77,7 +78,7 @@ func newUser(t *testing.T) *user {
 // does runs a command that must succeed and returns what it prints.
 func (u *user) does(args ...string) string {
 	u.t.Helper()
-	return u.gets(exitOK, args...)
+	return u.gets(cli.ExitOK, args...)
 }
 
 // gets runs a command that must end with the code. What it says is appended.
@@ -130,16 +131,16 @@ func TestCalls(t *testing.T) {
 		t.Errorf("two calls with one run id counted %q, want 1", got)
 	}
 
-	u.sees(u.gets(exitUnknown, "call", "squaer", "5"), "squaer", "did you mean square?")
-	u.sees(u.gets(exitUsage, "call", "square", "five"), `run "square": bad argument`, "dead ls --name square")
-	u.sees(u.gets(exitFailed, "call", "fail"), `run "fail"`, "as ever")
-	u.sees(u.gets(exitTimeout, "call", "hang", "--run-id", "stuck", "--timeout", "200ms"), "stuck")
-	u.sees(u.gets(exitUnknown, "result", "stuck"), "stuck")
-	u.sees(u.gets(exitTimeout, "result", "stuck", "--wait", "50ms"), "stuck")
+	u.sees(u.gets(cli.ExitUnknown, "call", "squaer", "5"), "squaer", "did you mean square?")
+	u.sees(u.gets(cli.ExitUsage, "call", "square", "five"), `run "square": bad argument`, "dead ls --name square")
+	u.sees(u.gets(cli.ExitFailed, "call", "fail"), `run "fail"`, "as ever")
+	u.sees(u.gets(cli.ExitTimeout, "call", "hang", "--run-id", "stuck", "--timeout", "200ms"), "stuck")
+	u.sees(u.gets(cli.ExitUnknown, "result", "stuck"), "stuck")
+	u.sees(u.gets(cli.ExitTimeout, "result", "stuck", "--wait", "50ms"), "stuck")
 	u.does("runs", "cancel", "stuck")
-	u.sees(u.gets(exitFailed, "result", "stuck", "--wait", "30s"), "cancelled")
-	u.gets(exitRefused, "runs", "cancel", "stuck")
-	u.gets(exitUnknown, "runs", "cancel", "nobody")
+	u.sees(u.gets(cli.ExitFailed, "result", "stuck", "--wait", "30s"), "cancelled")
+	u.gets(cli.ExitRefused, "runs", "cancel", "stuck")
+	u.gets(cli.ExitUnknown, "runs", "cancel", "nobody")
 }
 
 // What is larger than a message of NATS goes through, and what is larger than a value
@@ -165,8 +166,8 @@ func TestLargeValues(t *testing.T) {
 	}
 	write(broker.MaxValue + 1)
 	want := "67108865 bytes; the limit is 67108864: store parts of it under keys and pass references"
-	u.sees(u.gets(exitRefused, "call", "echo", "@"+file), want)
-	u.sees(u.gets(exitRefused, "kv", "put", "large", "@"+file), want)
+	u.sees(u.gets(cli.ExitRefused, "call", "echo", "@"+file), want)
+	u.sees(u.gets(cli.ExitRefused, "kv", "put", "large", "@"+file), want)
 }
 
 func TestInterruptedCall(t *testing.T) {
@@ -183,8 +184,8 @@ func TestInterruptedCall(t *testing.T) {
 		}
 	}
 	interrupt()
-	if code := <-done; code != exitInterrupted {
-		t.Errorf("exit code %d, want %d", code, exitInterrupted)
+	if code := <-done; code != cli.ExitInterrupted {
+		t.Errorf("exit code %d, want %d", code, cli.ExitInterrupted)
 	}
 	u.does("runs", "cancel", "left")
 }
@@ -207,15 +208,15 @@ func TestState(t *testing.T) {
 		t.Errorf("kv ls of as many as the limit: got %q", got)
 	}
 	u.does("kv", "rm", "greeting", "neverwas")
-	u.sees(u.gets(exitUnknown, "kv", "get", "greeting"), "greeting")
+	u.sees(u.gets(cli.ExitUnknown, "kv", "get", "greeting"), "greeting")
 	u.sees(u.does("kv", "ls"), "No keys.")
 	u.does("call", "count", "visits")
-	u.gets(exitRefused, "kv", "rm", "visits")
+	u.gets(cli.ExitRefused, "kv", "rm", "visits")
 	// A look makes no namespace.
-	u.sees(u.gets(exitUnknown, "kv", "ls", "-n", "crat"), "did you mean cart?")
-	u.gets(exitUnknown, "kv", "get", "-n", "crat", "x")
-	u.gets(exitUnknown, "kv", "rm", "-n", "crat", "x")
-	u.gets(exitUsage, "kv", "put", "-n", "cb_results", "x", "1")
+	u.sees(u.gets(cli.ExitUnknown, "kv", "ls", "-n", "crat"), "did you mean cart?")
+	u.gets(cli.ExitUnknown, "kv", "get", "-n", "crat", "x")
+	u.gets(cli.ExitUnknown, "kv", "rm", "-n", "crat", "x")
+	u.gets(cli.ExitUsage, "kv", "put", "-n", "cb_results", "x", "1")
 	if got := u.does("__complete", "kv", "ls", "-n", ""); strings.Contains(got, "crat") || !strings.Contains(got, "cart") {
 		t.Errorf("namespaces: got %q; want cart and no crat", got)
 	}
@@ -225,7 +226,7 @@ func TestDAGs(t *testing.T) {
 	u := newUser(t)
 	u.sees(u.does("dag", "ls"), "compose", "increment, square")
 	u.sees(u.does("dag", "show", "compose"), "increment\n└─ square\n", "ARGUMENTS")
-	u.sees(u.gets(exitUnknown, "dag", "show", "compos"), "did you mean compose?")
+	u.sees(u.gets(cli.ExitUnknown, "dag", "show", "compos"), "did you mean compose?")
 	u.stdin = "name: twice\nnodes: [{name: a, function: increment}, {name: b, function: increment}]\nedges: [{from: a, to: b}]\n"
 	u.sees(u.does("dag", "apply", "-"), "twice@")
 	if got := u.does("call", "twice", "1"); got != "3\n" {
@@ -239,27 +240,27 @@ func TestDAGs(t *testing.T) {
 	u.stdin = string(shown.Graph)
 	u.does("dag", "apply", "-")
 	u.stdin = "name: bad\nnodes: [{name: a}, {name: b}]\nedges: [{from: a, to: b}, {from: b, to: a}, {from: a, to: c}]\n"
-	u.sees(u.gets(exitRefused, "dag", "apply", "-"), "a -> b -> a", `"c"`)
+	u.sees(u.gets(cli.ExitRefused, "dag", "apply", "-"), "a -> b -> a", `"c"`)
 	u.stdin = "name: bad\nnodes: [{name: squaer}, {name: nothing}]\n"
-	u.sees(u.gets(exitRefused, "dag", "apply", "-"), "squaer", "nothing")
-	u.gets(exitRefused, "fn", "rm", "square")
+	u.sees(u.gets(cli.ExitRefused, "dag", "apply", "-"), "squaer", "nothing")
+	u.gets(cli.ExitRefused, "fn", "rm", "square")
 	u.does("dag", "rm", "compose", "twice")
-	u.gets(exitUnknown, "dag", "rm", "compose")
-	u.gets(exitUnknown, "call", "compose", "1")
+	u.gets(cli.ExitUnknown, "dag", "rm", "compose")
+	u.gets(cli.ExitUnknown, "call", "compose", "1")
 	u.does("fn", "rm", "square")
-	u.gets(exitUnknown, "call", "square", "1")
+	u.gets(cli.ExitUnknown, "call", "square", "1")
 	u.sees(u.does("dag", "ls"), "No DAGs")
 }
 
 func TestDeadLetters(t *testing.T) {
 	u := newUser(t)
 	u.sees(u.does("dead", "ls"), "No dead letters.")
-	u.gets(exitFailed, "call", "fail", "x")
+	u.gets(cli.ExitFailed, "call", "fail", "x")
 	u.sees(u.does("dead", "ls"), "fail", "as ever")
 	u.sees(u.does("dead", "show", "1"), `"x"`, "as ever")
 	u.sees(u.does("dead", "replay", "1"), "1 called again")
-	u.gets(exitUnknown, "dead", "show", "1")
-	u.gets(exitUnknown, "dead", "replay", "1")
+	u.gets(cli.ExitUnknown, "dead", "show", "1")
+	u.gets(cli.ExitUnknown, "dead", "replay", "1")
 }
 
 // Scripts rely on the fields and types of -o json: testdata/shapes.txt holds
@@ -380,6 +381,6 @@ func TestWithoutPlatform(t *testing.T) {
 	u := newUser(t)
 	u.env["NATS_URL"] = bare.URL()
 	for _, args := range [][]string{{"fn", "ls"}, {"call", "square", "5"}, {"kv", "ls"}, {"dead", "ls"}} {
-		u.sees(u.gets(exitUnavailable, args...), "cloudburst server --nats")
+		u.sees(u.gets(cli.ExitUnavailable, args...), "cloudburst server --nats")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonRun is how a run stands as scripts get it.
@@ -58,7 +59,7 @@ func waitText(waits []broker.Wait) string {
 }
 
 func (c *console) runs() *cobra.Command {
-	return group("runs", "List, look into, signal and cancel runs",
+	return cli.Group("runs", "List, look into, signal and cancel runs",
 		`A run is one execution of a function or DAG. It is pending until a worker takes
 it, then running, then ok, failed or cancelled; what is known of it is kept for
 an hour after it ended.`, c.runsList(), c.runsShow(), c.runsSignal(), c.runsCancel())
@@ -79,7 +80,7 @@ func (c *console) runsList() *cobra.Command {
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if s := string(filter.Status); s != "" && !slices.Contains(statuses(), s) {
-				return usagef(cmd, "--status %s: there are %s", s, strings.Join(statuses(), ", "))
+				return cli.Usagef(cmd, "--status %s: there are %s", s, strings.Join(statuses(), ", "))
 			}
 			return checkLimit(cmd, filter.Limit)
 		},
@@ -103,14 +104,14 @@ func (c *console) runsList() *cobra.Command {
 	flags.StringVar(&filter.Name, "name", "", "only of this function or DAG")
 	flags.StringVar((*string)(&filter.Status), "status", "", "only those that are "+strings.Join(statuses(), ", "))
 	flags.IntVar(&filter.Limit, "limit", 50, "how many at most")
-	complete(cmd, "name", c.completeAll(c.callables))
-	complete(cmd, "status", cobra.FixedCompletions(statuses(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "name", c.completeAll(c.callables))
+	cli.Complete(cmd, "status", cobra.FixedCompletions(statuses(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func checkLimit(cmd *cobra.Command, limit int) error {
 	if limit < 1 {
-		return usagef(cmd, "--limit %d: at least 1", limit)
+		return cli.Usagef(cmd, "--limit %d: at least 1", limit)
 	}
 	return nil
 }

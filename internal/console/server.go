@@ -19,6 +19,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
+
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/internal/httpapi"
 )
 
@@ -26,7 +28,7 @@ import (
 type embedded struct {
 	listen, store, sync string
 	allowRemote         bool
-	maxStore            bytesFlag
+	maxStore            cli.Bytes
 	name                string
 	cluster             broker.ClusterConfig
 }
@@ -45,7 +47,7 @@ func (e *embedded) addClusterFlags(cmd *cobra.Command) {
 	flags.StringVar(&e.cluster.Name, "cluster-name", "", "the cluster's name, the same for all its servers (default cloudburst)")
 	flags.StringVar(&e.cluster.Advertise, "cluster-advertise", "", "where the others find it, if that isn't --cluster-listen")
 	for _, name := range []string{"server-name", "cluster-listen", "routes", "cluster-name", "cluster-advertise"} {
-		complete(cmd, name, cobra.NoFileCompletions)
+		cli.Complete(cmd, name, cobra.NoFileCompletions)
 	}
 }
 
@@ -54,24 +56,24 @@ func (e *embedded) checkCluster(cmd *cobra.Command) error {
 	if e.cluster.Listen == "" {
 		for _, name := range []string{"routes", "cluster-name", "cluster-advertise"} {
 			if cmd.Flags().Changed(name) {
-				return usagef(cmd, "--%s is of a cluster: say with --cluster-listen where the other servers reach this one", name)
+				return cli.Usagef(cmd, "--%s is of a cluster: say with --cluster-listen where the other servers reach this one", name)
 			}
 		}
 		return nil
 	}
 	if e.name == "" {
-		return usagef(cmd, "--cluster-listen: the servers of a cluster need names of their own, --server-name n1")
+		return cli.Usagef(cmd, "--cluster-listen: the servers of a cluster need names of their own, --server-name n1")
 	}
 	if len(e.cluster.Routes) == 0 {
-		return usagef(cmd, "--cluster-listen: say with --routes where the other servers are")
+		return cli.Usagef(cmd, "--cluster-listen: say with --routes where the other servers are")
 	}
 	for _, route := range e.cluster.Routes {
 		if _, _, err := net.SplitHostPort(route); err != nil {
-			return usagef(cmd, "--routes %s: want host:port", route)
+			return cli.Usagef(cmd, "--routes %s: want host:port", route)
 		}
 	}
 	if e.cluster.Listen == e.listen {
-		return usagef(cmd, "--cluster-listen %s: clients connect there (--listen); servers need another port", e.cluster.Listen)
+		return cli.Usagef(cmd, "--cluster-listen %s: clients connect there (--listen); servers need another port", e.cluster.Listen)
 	}
 	return nil
 }
@@ -83,13 +85,13 @@ func (e *embedded) checkPlace(cmd *cobra.Command, c *console) error {
 	case c.conn.given():
 		return nil
 	case e.listen == "none":
-		return usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
+		return cli.Usagef(cmd, "--listen none: nobody could connect; port 0 picks a free one")
 	case e.listen == "":
-		return usagef(cmd, "--listen: want host:port, such as %s", strings.TrimPrefix(defaultURL, "nats://"))
+		return cli.Usagef(cmd, "--listen: want host:port, such as %s", strings.TrimPrefix(defaultURL, "nats://"))
 	case e.store == "":
-		return usagef(cmd, "--store: want a directory")
+		return cli.Usagef(cmd, "--store: want a directory")
 	case e.cluster.Listen == "" && c.topo.Replicas > 1:
-		return usagef(cmd, "--replicas %d: a server that is alone keeps one copy; join several with --cluster-listen and --routes, or try `cloudburst cluster`", c.topo.Replicas)
+		return cli.Usagef(cmd, "--replicas %d: a server that is alone keeps one copy; join several with --cluster-listen and --routes, or try `cloudburst cluster`", c.topo.Replicas)
 	}
 	return nil
 }
@@ -101,8 +103,8 @@ func (e *embedded) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&e.sync, "sync", "default", "when writes are forced to the disk: default (every 2 min), always, or an interval such as 10s")
 	flags.BoolVar(&e.allowRemote, "allow-remote", false, "listen where other machines reach it, though whoever does may do anything")
 	flags.Var(&e.maxStore, "max-store", "how much of the disk may be taken, such as 10GiB (default three quarters of what is free)")
-	complete(cmd, "sync", cobra.FixedCompletions([]string{"default", "always", "10s"}, cobra.ShellCompDirectiveNoFileComp))
-	complete(cmd, "store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	cli.Complete(cmd, "sync", cobra.FixedCompletions([]string{"default", "always", "10s"}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "store", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
 }
@@ -145,9 +147,9 @@ func (h *hosting) addFlags(cmd *cobra.Command, images string) {
 	flags.IntVar(&h.slots, "slots", 0, "calls that run at once in each pool (default 64)")
 	flags.StringVar(&h.python, "python", "", "the Python that runs functions in Python, such as venv/bin/python (default python3 on the PATH)")
 	flags.StringVar(&h.images, "images", "", "directory for the code of functions (default "+images+")")
-	complete(cmd, "pool", cobra.NoFileCompletions)
-	complete(cmd, "slots", cobra.NoFileCompletions)
-	complete(cmd, "images", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	cli.Complete(cmd, "pool", cobra.NoFileCompletions)
+	cli.Complete(cmd, "slots", cobra.NoFileCompletions)
+	cli.Complete(cmd, "images", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	})
 }
@@ -155,19 +157,19 @@ func (h *hosting) addFlags(cmd *cobra.Command, images string) {
 // checkHosting refuses what no worker could serve.
 func (h *hosting) checkHosting(cmd *cobra.Command) error {
 	if h.slots < 0 {
-		return usagef(cmd, "--slots %d: less than 0; 0 is the default", h.slots)
+		return cli.Usagef(cmd, "--slots %d: less than 0; 0 is the default", h.slots)
 	}
 	for _, pool := range h.pools {
 		if err := wire.CheckName("pool", pool); err != nil {
-			return usagef(cmd, "--pool: %w", err)
+			return cli.Usagef(cmd, "--pool: %w", err)
 		}
 		if pool == "none" && len(h.pools) > 1 {
-			return usagef(cmd, "--pool %s: none is for no pool at all", strings.Join(h.pools, ","))
+			return cli.Usagef(cmd, "--pool %s: none is for no pool at all", strings.Join(h.pools, ","))
 		}
 	}
 	if h.images != "" {
 		if err := os.MkdirAll(h.images, 0o700); err != nil {
-			return usagef(cmd, "--images %s: %w", h.images, err)
+			return cli.Usagef(cmd, "--images %s: %w", h.images, err)
 		}
 	}
 	return h.checkPython(cmd)
@@ -183,7 +185,7 @@ func (h *hosting) checkPython(cmd *cobra.Command) error {
 		path, err = filepath.Abs(path) // for processes that run elsewhere
 	}
 	if err != nil {
-		return usagef(cmd, "--python %q: %v; give the path of a Python, 3.8 or later", h.python, err)
+		return cli.Usagef(cmd, "--python %q: %v; give the path of a Python, 3.8 or later", h.python, err)
 	}
 	h.python = path
 	return nil
@@ -234,7 +236,7 @@ writes since the last --sync may be lost; --sync always loses none.`,
 			if c.conn.given() {
 				for _, flag := range s.flags() {
 					if cmd.Flags().Changed(flag) {
-						return usagef(cmd, "--%s is for the server inside: with --nats or --context there is none", flag)
+						return cli.Usagef(cmd, "--%s is for the server inside: with --nats or --context there is none", flag)
 					}
 				}
 			}
@@ -244,7 +246,7 @@ writes since the last --sync may be lost; --sync always loses none.`,
 			if s.workers != "auto" {
 				for _, flag := range []string{"workers-min", "workers-max", "workers-stable"} {
 					if cmd.Flags().Changed(flag) {
-						return usagef(cmd, "--%s is of --workers auto", flag)
+						return cli.Usagef(cmd, "--%s is of --workers auto", flag)
 					}
 				}
 			}
@@ -279,13 +281,13 @@ writes since the last --sync may be lost; --sync always loses none.`,
 
 func (s *served) addHTTP(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.http, "http", "", "address for HTTP, such as :8080, which is this machine only (default: none)")
-	complete(cmd, "http", cobra.NoFileCompletions)
+	cli.Complete(cmd, "http", cobra.NoFileCompletions)
 }
 
 // addLevel adds the flag of how much is logged.
 func addLevel(cmd *cobra.Command, level *string) {
 	cmd.Flags().StringVar(level, "log", "info", "least severity that is logged: debug, info, warn or error")
-	complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // addParent adds the flag of processes that we start.

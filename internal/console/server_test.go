@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // TestServer runs the server as its users do: until it is told to end.
@@ -67,7 +68,7 @@ func testServer(t *testing.T, args []string) {
 		t.Errorf("call compose 4: got %q, want 25", got)
 	}
 	terminate()
-	if code := <-done; code != exitOK {
+	if code := <-done; code != cli.ExitOK {
 		t.Errorf("told to end: exit code %d, want 0", code)
 	}
 }
@@ -92,49 +93,49 @@ func TestServerRefuses(t *testing.T) {
 		args string // of `server`; LISTEN stands for a free port, STORE for a new directory
 		want string
 	}{
-		{exitRefused, "--listen " + busy + " STORE", taken},
-		{exitRefused, "LISTEN STORE --http " + busy, taken},
-		{exitRefused, "LISTEN STORE --server-name n1 --routes 127.0.0.1:1 --cluster-listen " + busy, taken},
-		{exitRefused, "LISTEN --store " + used, "another server uses this store"},
-		{exitUsage, "LISTEN --store " + file, "can't be a store"},
-		{exitUsage, "LISTEN --store " + file + "/below", "can't be a store"},
-		{exitUsage, "LISTEN --store=", "want a directory"},
-		{exitUsage, "--listen= STORE", "want host:port"},
-		{exitUsage, "--listen none STORE", "nobody could connect"},
-		{exitUsage, "--listen 0.0.0.0:0 STORE", "no authentication"},
-		{exitUsage, "--listen 192.0.2.1:0 --allow-remote STORE", "an address of this machine"},
-		{exitUsage, "LISTEN STORE --sync sometimes", "always"},
-		{exitUsage, "LISTEN STORE --max-store -1", "size"},
-		{exitUsage, "LISTEN STORE --log loud", "debug"},
-		{exitUsage, "LISTEN STORE --http nonsense", "127.0.0.1:8080"},
-		{exitUsage, "LISTEN STORE --http 0.0.0.0:0", "no authentication"},
-		{exitUsage, "LISTEN STORE --replicas 7", "1 to 5"},
-		{exitUsage, "LISTEN STORE --replicas 0", "1 to 5"},
-		{exitUsage, "LISTEN STORE --replicas 3", "a server that is alone keeps one copy"},
-		{exitUsage, "LISTEN STORE --ack-wait 0s", "at least 100ms"},
-		{exitUsage, "LISTEN STORE --ack-wait -1s", "at least 100ms"},
-		{exitUsage, "LISTEN STORE --ack-wait 1000000h", "at most 1h"},
-		{exitBusy, "LISTEN STORE --max-store 10MiB --logs-size 1MiB --messages-size 1MiB", "server --results-size 16MiB"},
-		{exitBusy, "LISTEN STORE --max-store 10MiB --results-size 1MiB --messages-size 1MiB", "server --logs-size 16MiB"},
-		{exitBusy, "LISTEN STORE --max-store 10MiB --results-size 1MiB --logs-size 1MiB", "server --messages-size 16MiB"},
-		{exitUsage, "LISTEN STORE --backlog-size 0", "want a size"},
-		{exitUsage, "LISTEN STORE --results-ttl never", "want a time"},
-		{exitUsage, "LISTEN STORE --slots -1", "less than 0"},
-		{exitUsage, "LISTEN STORE --pool a.b", "only letters"},
-		{exitUsage, "LISTEN STORE --pool a,none", "no pool at all"},
-		{exitUsage, "LISTEN STORE --images " + file + "/below", "not a directory"},
-		{exitUsage, "LISTEN STORE --workers 0", "1 to 1000"},
-		{exitUsage, "LISTEN STORE --workers some", "1 to 1000"},
-		{exitUsage, "LISTEN STORE --workers-max 3", "--workers auto"},
-		{exitUsage, "LISTEN STORE --workers auto --workers-min -1", "less than 0"},
-		{exitUsage, "LISTEN STORE --workers auto --workers-min 3 --workers-max 2", "more than max"},
-		{exitUsage, "LISTEN STORE --workers auto --workers-stable -1s", "less than 0"},
-		{exitUsage, "LISTEN STORE --routes 127.0.0.1:1", "--cluster-listen"},
-		{exitUsage, "LISTEN STORE --server-name n1 --cluster-listen 127.0.0.1:0", "--routes"},
-		{exitUsage, "LISTEN STORE --cluster-listen 127.0.0.1:0 --routes 127.0.0.1:1", "--server-name"},
-		{exitUsage, "LISTEN STORE --server-name n1 --cluster-listen nonsense --routes 127.0.0.1:1", "want host:port"},
-		{exitUsage, "--listen 127.0.0.1:4999 STORE --server-name n1 --cluster-listen 127.0.0.1:4999 --routes 127.0.0.1:1", "another port"},
-		{exitUsage, "STORE --nats nats://127.0.0.1:1", "for the server inside"},
+		{cli.ExitRefused, "--listen " + busy + " STORE", taken},
+		{cli.ExitRefused, "LISTEN STORE --http " + busy, taken},
+		{cli.ExitRefused, "LISTEN STORE --server-name n1 --routes 127.0.0.1:1 --cluster-listen " + busy, taken},
+		{cli.ExitRefused, "LISTEN --store " + used, "another server uses this store"},
+		{cli.ExitUsage, "LISTEN --store " + file, "can't be a store"},
+		{cli.ExitUsage, "LISTEN --store " + file + "/below", "can't be a store"},
+		{cli.ExitUsage, "LISTEN --store=", "want a directory"},
+		{cli.ExitUsage, "--listen= STORE", "want host:port"},
+		{cli.ExitUsage, "--listen none STORE", "nobody could connect"},
+		{cli.ExitUsage, "--listen 0.0.0.0:0 STORE", "no authentication"},
+		{cli.ExitUsage, "--listen 192.0.2.1:0 --allow-remote STORE", "an address of this machine"},
+		{cli.ExitUsage, "LISTEN STORE --sync sometimes", "always"},
+		{cli.ExitUsage, "LISTEN STORE --max-store -1", "size"},
+		{cli.ExitUsage, "LISTEN STORE --log loud", "debug"},
+		{cli.ExitUsage, "LISTEN STORE --http nonsense", "127.0.0.1:8080"},
+		{cli.ExitUsage, "LISTEN STORE --http 0.0.0.0:0", "no authentication"},
+		{cli.ExitUsage, "LISTEN STORE --replicas 7", "1 to 5"},
+		{cli.ExitUsage, "LISTEN STORE --replicas 0", "1 to 5"},
+		{cli.ExitUsage, "LISTEN STORE --replicas 3", "a server that is alone keeps one copy"},
+		{cli.ExitUsage, "LISTEN STORE --ack-wait 0s", "at least 100ms"},
+		{cli.ExitUsage, "LISTEN STORE --ack-wait -1s", "at least 100ms"},
+		{cli.ExitUsage, "LISTEN STORE --ack-wait 1000000h", "at most 1h"},
+		{cli.ExitBusy, "LISTEN STORE --max-store 10MiB --logs-size 1MiB --messages-size 1MiB", "server --results-size 16MiB"},
+		{cli.ExitBusy, "LISTEN STORE --max-store 10MiB --results-size 1MiB --messages-size 1MiB", "server --logs-size 16MiB"},
+		{cli.ExitBusy, "LISTEN STORE --max-store 10MiB --results-size 1MiB --logs-size 1MiB", "server --messages-size 16MiB"},
+		{cli.ExitUsage, "LISTEN STORE --backlog-size 0", "want a size"},
+		{cli.ExitUsage, "LISTEN STORE --results-ttl never", "want a time"},
+		{cli.ExitUsage, "LISTEN STORE --slots -1", "less than 0"},
+		{cli.ExitUsage, "LISTEN STORE --pool a.b", "only letters"},
+		{cli.ExitUsage, "LISTEN STORE --pool a,none", "no pool at all"},
+		{cli.ExitUsage, "LISTEN STORE --images " + file + "/below", "not a directory"},
+		{cli.ExitUsage, "LISTEN STORE --workers 0", "1 to 1000"},
+		{cli.ExitUsage, "LISTEN STORE --workers some", "1 to 1000"},
+		{cli.ExitUsage, "LISTEN STORE --workers-max 3", "--workers auto"},
+		{cli.ExitUsage, "LISTEN STORE --workers auto --workers-min -1", "less than 0"},
+		{cli.ExitUsage, "LISTEN STORE --workers auto --workers-min 3 --workers-max 2", "more than max"},
+		{cli.ExitUsage, "LISTEN STORE --workers auto --workers-stable -1s", "less than 0"},
+		{cli.ExitUsage, "LISTEN STORE --routes 127.0.0.1:1", "--cluster-listen"},
+		{cli.ExitUsage, "LISTEN STORE --server-name n1 --cluster-listen 127.0.0.1:0", "--routes"},
+		{cli.ExitUsage, "LISTEN STORE --cluster-listen 127.0.0.1:0 --routes 127.0.0.1:1", "--server-name"},
+		{cli.ExitUsage, "LISTEN STORE --server-name n1 --cluster-listen nonsense --routes 127.0.0.1:1", "want host:port"},
+		{cli.ExitUsage, "--listen 127.0.0.1:4999 STORE --server-name n1 --cluster-listen 127.0.0.1:4999 --routes 127.0.0.1:1", "another port"},
+		{cli.ExitUsage, "STORE --nats nats://127.0.0.1:1", "for the server inside"},
 	} {
 		args := strings.ReplaceAll(strings.ReplaceAll("server "+tt.args, "LISTEN", "--listen 127.0.0.1:0"), "STORE", "--store "+t.TempDir()+"/new")
 		u.sees(u.gets(tt.code, strings.Fields(args)...), tt.want)
@@ -145,7 +146,7 @@ func TestServerRefuses(t *testing.T) {
 		"cluster --servers 4": "3 or 5", "cluster --replicas 4": "more copies than servers", "cluster --slots -1": "less than 0", "cluster --store=": "want a directory",
 		"cluster --listen nonsense": "want host:port", "cluster --nats nats://127.0.0.1:1": "starts its own",
 	} {
-		u.sees(u.gets(exitUsage, strings.Fields(args)...), want)
+		u.sees(u.gets(cli.ExitUsage, strings.Fields(args)...), want)
 	}
 }
 
@@ -160,8 +161,8 @@ func TestGatewayRefusesNATSWithoutJetStream(t *testing.T) {
 	defer ns.Shutdown()
 	u := &user{t, shell{}}
 	url := "nats://" + ns.Addr().String()
-	u.sees(u.gets(exitRefused, "gateway", "--nats", url), "runs without JetStream", "nats-server -js")
-	u.sees(u.gets(exitRefused, "server", "--nats", url), "runs without JetStream")
+	u.sees(u.gets(cli.ExitRefused, "gateway", "--nats", url), "runs without JetStream", "nats-server -js")
+	u.sees(u.gets(cli.ExitRefused, "server", "--nats", url), "runs without JetStream")
 }
 
 func TestDemo(t *testing.T) {
@@ -172,7 +173,7 @@ func TestDemo(t *testing.T) {
 	if err := json.Unmarshal([]byte(u.does("demo", "--users", "20", "--follows", "3", "--posts", "20", "-o", "json")), &report); err != nil {
 		t.Errorf("-o json: %v", err)
 	}
-	u.gets(exitFailed, "demo", "--graph", "/no/such/file")
+	u.gets(cli.ExitFailed, "demo", "--graph", "/no/such/file")
 	left, err := os.ReadDir(os.Getenv("TMPDIR"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // jsonPlatform is the platform's sizes as scripts get them.
@@ -42,7 +43,7 @@ stream itself (nats stream edit) are listed below: they stay. Those that a promi
 rests on, such as allow_atomic of a namespace, are put right when a server starts.`
 
 func (c *console) platform() *cobra.Command {
-	cmd := group("platform", "Show and change the platform's sizes", platformLong, c.platformSet())
+	cmd := cli.Group("platform", "Show and change the platform's sizes", platformLong, c.platformSet())
 	cmd.Example = `  cloudburst platform
   cloudburst platform -o json | jq -r '.sizes[] | select(.value != .default).name'
   cloudburst platform set backlog-size=4GiB dead-ttl=720h`
@@ -79,7 +80,7 @@ need as many servers.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		given, err := parseSizes(args)
 		if err != nil {
-			return &usageError{cmd, err}
+			return cli.Usage(cmd, err)
 		}
 		return c.on(changeWithin, func(ctx context.Context, client *cloudburst.Client, _ []string) error {
 			if _, _, err := client.Broker().PlatformSizes(ctx); err != nil { // it makes no platform
@@ -110,7 +111,7 @@ func parseSizes(args []string) (broker.Topology, error) {
 		case !ok:
 			return t, fmt.Errorf("%q: want NAME=VALUE, such as backlog-size=4GiB", arg)
 		case !known:
-			return t, fmt.Errorf("there is no size %q%s", name, didYouMean(near(name, names)))
+			return t, fmt.Errorf("there is no size %q%s", name, cli.DidYouMean(cli.Near(name, names)))
 		case seen[name]:
 			return t, fmt.Errorf("%s is there twice: want one value", name)
 		}

@@ -13,8 +13,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/bench/process"
 	"github.com/cloudburst-nats/cloudburst/broker"
+
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/internal/loopback"
 )
 
 func TestPlatformSizes(t *testing.T) {
@@ -58,9 +60,9 @@ func TestPlatformSizes(t *testing.T) {
 		{"replicas=7", "1 to 5"},
 		{"duplicates=1s", "want at least 1m5s"},
 	} {
-		u.sees(u.gets(exitUsage, "platform", "set", wrong.arg), wrong.want)
+		u.sees(u.gets(cli.ExitUsage, "platform", "set", wrong.arg), wrong.want)
 	}
-	u.sees(u.gets(exitUsage, "platform", "set", "replicas=3"), "a NATS server that is alone keeps one copy")
+	u.sees(u.gets(cli.ExitUsage, "platform", "set", "replicas=3"), "a NATS server that is alone keeps one copy")
 	u.sees(u.does("call", "square", "5"), "25")
 
 	// Scripts that were written when everybody had to be told go on.
@@ -113,7 +115,7 @@ func (b *lockedBuffer) String() string {
 // on once that is done.
 func TestServerWaitsForWhatMustBeMended(t *testing.T) {
 	store := t.TempDir()
-	addr, err := process.FreeAddr("127.0.0.1")
+	addr, err := loopback.FreeAddr("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +152,7 @@ func TestServerWaitsForWhatMustBeMended(t *testing.T) {
 	if !printed.Scan() || !strings.Contains(printed.Text(), addr) {
 		t.Errorf("printed %q; logged %s", printed.Text(), logged)
 	}
-	if code := end(); code != exitOK {
+	if code := end(); code != cli.ExitOK {
 		t.Errorf("exit code %d", code)
 	}
 }

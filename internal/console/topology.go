@@ -3,13 +3,12 @@ package console
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // topology are the platform's sizes, as flags say them.
@@ -27,7 +26,7 @@ func (t *topology) addFlags(cmd *cobra.Command) {
 	for _, size := range broker.Sizes() {
 		if slices.Contains(sizeFlags, size.Name) {
 			cmd.Flags().Var(&sizeFlag{size, &t.Topology}, size.Name, fmt.Sprintf("%s (default: as what is there, or %s)", size.About, size.Text(broker.Default())))
-			complete(cmd, size.Name, cobra.NoFileCompletions)
+			cli.Complete(cmd, size.Name, cobra.NoFileCompletions)
 		}
 	}
 }
@@ -83,27 +82,3 @@ func (f *sizeFlag) Type() string {
 
 // Set reads a value such as 3, 5s or 256MiB.
 func (f *sizeFlag) Set(text string) error { return f.size.Set(f.of, text) }
-
-// bytesFlag is a number of bytes, written with or without a unit.
-type bytesFlag int64
-
-// String returns what Set reads.
-func (b *bytesFlag) String() string {
-	if *b == 0 {
-		return ""
-	}
-	return strconv.FormatInt(int64(*b), 10)
-}
-
-// Type names the kind of flag in help texts.
-func (b *bytesFlag) Type() string { return "size" }
-
-// Set reads a number such as 1048576, 1MiB, 1.5GiB or 1MB.
-func (b *bytesFlag) Set(text string) error {
-	n, err := wire.ParseSize(text)
-	if err != nil {
-		return err
-	}
-	*b = bytesFlag(n)
-	return nil
-}

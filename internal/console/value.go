@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // argumentHelp is how values are written on the command line.
@@ -36,7 +37,7 @@ func (c *console) values(cmd *cobra.Command, in input, args []string) ([]any, er
 	for i, arg := range args {
 		if arg == "-" {
 			if stdin {
-				return nil, usagef(cmd, "- stands twice; standard input can be read once")
+				return nil, cli.Usagef(cmd, "- stands twice; standard input can be read once")
 			}
 			stdin = true
 		}
@@ -61,7 +62,7 @@ func (c *console) value(cmd *cobra.Command, in input, arg string) (wire.Value, e
 		body, err = os.ReadFile(arg[1:])
 	}
 	if err != nil {
-		return wire.Value{}, usagef(cmd, "read %s: %w", arg, err)
+		return wire.Value{}, cli.Usagef(cmd, "read %s: %w", arg, err)
 	}
 	if in.mime != "" {
 		return wire.Value{Body: body, Type: in.mime}, nil
@@ -70,7 +71,7 @@ func (c *console) value(cmd *cobra.Command, in input, arg string) (wire.Value, e
 		return wire.Value{Body: body}, nil
 	}
 	if !utf8.Valid(body) {
-		return wire.Value{}, usagef(cmd, "%s is neither JSON nor text: say what it is with --type, such as --type application/octet-stream", arg)
+		return wire.Value{}, cli.Usagef(cmd, "%s is neither JSON nor text: say what it is with --type, such as --type application/octet-stream", arg)
 	}
 	if start := strings.TrimLeft(string(body), " \t\r\n"); start != "" && strings.ContainsRune(`{["`, rune(start[0])) {
 		fmt.Fprintf(c.Stderr, "note: %s begins like JSON and isn't: taken as a string\n", clip(arg, 40))
@@ -133,7 +134,7 @@ func (o *outlet) put(c *console, v wire.Value) error {
 // check refuses what contradicts -o json.
 func (o *outlet) check(cmd *cobra.Command, c *console) error {
 	if c.json() && (o.raw || o.file != "") {
-		return usagef(cmd, "-o json shows the value inside an object: leave out --raw and --file")
+		return cli.Usagef(cmd, "-o json shows the value inside an object: leave out --raw and --file")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func TestValue(t *testing.T) {
@@ -100,13 +101,13 @@ func TestBytesFlag(t *testing.T) {
 		"1": 1, "1048576": 1 << 20, "1KiB": 1 << 10, "1k": 1 << 10, "512MiB": 512 << 20, "1.5GiB": 3 << 29,
 		"1GB": 1e9, "2TB": 2e12, "10 MiB": 10 << 20, "7B": 7,
 	} {
-		var b bytesFlag
+		var b cli.Bytes
 		if err := b.Set(text); err != nil || int64(b) != want {
 			t.Errorf("size %q: got %d, %v; want %d", text, b, err, want)
 		}
 	}
 	for _, text := range []string{"", "0", "-1", "lots", "MiB", "1XiB", "1e300", "NaN", "Inf", "9999999TiB"} {
-		var b bytesFlag
+		var b cli.Bytes
 		if err := b.Set(text); err == nil {
 			t.Errorf("size %q: got %d; want an error", text, b)
 		}

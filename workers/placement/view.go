@@ -197,4 +197,11 @@ func (v *View) Refused(worker string) {
 	}
 }
 
+// Pardon ends what Refused began, before the worker's next summary.
+func (v *View) Pardon(worker string) {
+	if p := v.peers[worker]; p != nil {
+		p.refused = false
+	}
+}
+
 func (p *peer) full() bool { return p.refused || p.busy+p.handed >= Room(p.slots) }

@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"bytes"
@@ -11,13 +11,14 @@ import (
 	"testing"
 
 	"github.com/cloudburst-nats/cloudburst/bench/report"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // A benchmark that isn't in the report has been forgotten there, but for those that
 // another one covers, and for the soak, which takes half an hour.
 func TestReportHasEveryBenchmark(t *testing.T) {
 	names := sectionNames()
-	for _, cmd := range newBench(new(console)).Commands() {
+	for _, cmd := range new(console).root().Commands() {
 		covered := slices.Contains([]string{"all", "role", "pull", "soak"}, cmd.Name())
 		if covered == slices.Contains(names, cmd.Name()) {
 			t.Errorf("bench %s: in the report is %v", cmd.Name(), names)
@@ -34,8 +35,7 @@ func TestReportHasEveryBenchmark(t *testing.T) {
 
 func TestWriteReport(t *testing.T) {
 	var out bytes.Buffer
-	c := newTestConsole(nil)
-	c.Stdout = &out
+	c := &console{stdout: &out, stderr: io.Discard}
 	path := filepath.Join(t.TempDir(), "report.md")
 	ask := report.Section{Name: "ask", Title: "Asking", About: "It asks.", Run: func(_ context.Context, out io.Writer) error {
 		_, err := io.WriteString(out, `{"answer":42}`)
@@ -60,11 +60,27 @@ func TestWriteReport(t *testing.T) {
 
 func TestBenchAllOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.md")
-	_, errs, code := shell{}.run(t.Context(), "bench", "all", "--only", "dinner", "--out", path)
-	if code == exitOK || !strings.Contains(errs, "no benchmark dinner") || !strings.Contains(errs, "composition") {
-		t.Errorf("exit code %d, said %q", code, errs)
+	var errs bytes.Buffer
+	code := Run(t.Context(), []string{"all", "--only", "dinner", "--out", path}, io.Discard, &errs)
+	if code == cli.ExitOK || !strings.Contains(errs.String(), "no benchmark dinner") || !strings.Contains(errs.String(), "composition") {
+		t.Errorf("exit code %d, said %q", code, &errs)
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("there is a report all the same")
+	}
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	for args, says := range map[string]string{
+		"call --transport pigeon": "pigeon",
+		"dinner":                  `no command "dinner"`,
+		"call -o xml":             "table and json",
+		"hotkey x":                "takes no argument",
+	} {
+		var errs bytes.Buffer
+		code := Run(t.Context(), strings.Fields(args), io.Discard, &errs)
+		if code != cli.ExitUsage || !strings.Contains(errs.String(), says) || !strings.Contains(errs.String(), program) {
+			t.Errorf("%s %s: exit code %d, said %q; want %d and %q", program, args, code, &errs, cli.ExitUsage, says)
+		}
 	}
 }

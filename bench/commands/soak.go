@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -18,14 +18,14 @@ func benchSoak(c *console) *cobra.Command {
 measures the heap, the goroutines and the subjects of each stream meanwhile. It fails if
 the median of the last fifth of the samples is higher than that of the second fifth.
 With --kept as long as --for it must fail: then results rise all the time.`,
-		Example: `  cloudburst bench soak
-  cloudburst bench soak --for 5m --latencies
-  cloudburst bench soak --for 1m -o json`,
+		Example: `  cloudburst-bench soak
+  cloudburst-bench soak --for 5m --latencies
+  cloudburst-bench soak --for 1m -o json`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			cfg.Progress = func(line string) { fmt.Fprintln(c.Stderr, line) }
-			return soak.Run(ctx, cfg, c.Stdout)
+			cfg.Progress = func(line string) { fmt.Fprintln(c.stderr, line) }
+			return soak.Run(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()

@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func benchConsistency(c *console) *cobra.Command {
@@ -23,19 +24,19 @@ the other levels exclude. If a promise was broken, it prints the shortest histor
 that shows it, and the exit code is 1.
 
 It takes some minutes, on a server of its own.`,
-		Example: `  cloudburst bench consistency
-  cloudburst bench consistency --requests 50 --keys 200 --kill-every 2s
-  cloudburst bench consistency --levels lww,repeatable -o json > consistency.json`,
+		Example: `  cloudburst-bench consistency
+  cloudburst-bench consistency --requests 50 --keys 200 --kill-every 2s
+  cloudburst-bench consistency --levels lww,repeatable -o json > consistency.json`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			if !c.json() {
-				cfg.Progress = c.Stderr
+				cfg.Progress = c.stderr
 			}
 			r, err := anomalies.Run(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			return errors.Join(r.Write(c.Stdout, c.json()), r.Err())
+			return errors.Join(r.Write(c.stdout, c.json()), r.Err())
 		}),
 	}
 	flags := cmd.Flags()
@@ -51,7 +52,8 @@ It takes some minutes, on a server of its own.`,
 	flags.DurationVar(&cfg.KillEvery, "kill-every", 0, "kill a worker (kill -9) every so often and start it again (default never)")
 	flags.DurationVar(&cfg.Lag, "lag", 0, "have every second worker hear of writes that much later (default at once)")
 	flags.StringVar(&cfg.History, "history", "", "existing directory to leave the histories in")
+	flags.StringVar(&cfg.URL, "nats", "", "URL of a platform that is there already, to run on (default a server of its own)")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "levels", cobra.FixedCompletions(anomalies.Levels(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "levels", cobra.FixedCompletions(anomalies.Levels(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -1,4 +1,5 @@
-package process
+// Package loopback finds addresses of this machine that nobody listens on.
+package loopback
 
 import (
 	"errors"

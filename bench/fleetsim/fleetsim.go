@@ -1,4 +1,4 @@
-package autoscaler
+package fleetsim
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 )
 
@@ -19,7 +20,7 @@ import (
 // exponential.
 type Simulation struct {
 	Seed   uint64
-	Policy Policy
+	Policy autoscaler.Policy
 	// Length of the replayed time. Default 24 h.
 	Length time.Duration
 	// Base is the mean rate without bursts, in calls a second. Default 40.
@@ -106,7 +107,7 @@ func (s Simulation) withDefaults() Simulation {
 	if s.Base <= 0 {
 		s.Base = 40
 	}
-	s.Policy = s.Policy.withDefaults()
+	s.Policy = s.Policy.WithDefaults()
 	return s
 }
 
@@ -119,13 +120,15 @@ func (s Simulation) Run() ([]Outcome, error) {
 	s = s.withDefaults()
 	day := s.day()
 	outcomes := make([]Outcome, 0, 3)
-	scaler := NewScaler(s.Policy)
+	scaler := autoscaler.NewScaler(s.Policy)
 	outcomes = append(outcomes, s.replay("autoscaled", day, day.ideal[0], scaler.Decide))
 	for _, fixed := range []struct {
 		name    string
 		workers int
 	}{{"fixed at the peak", slices.Max(day.ideal)}, {"fixed at the mean", int(math.Ceil(mean(day.ideal)))}} {
-		stay := func(time.Time, Measurement) Decision { return Decision{Workers: fixed.workers} }
+		stay := func(time.Time, autoscaler.Measurement) autoscaler.Decision {
+			return autoscaler.Decision{Workers: fixed.workers}
+		}
 		outcomes = append(outcomes, s.replay(fixed.name, day, fixed.workers, stay))
 	}
 	return outcomes, nil

@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/bench"
-	"github.com/cloudburst-nats/cloudburst/workers/placement"
+	"github.com/cloudburst-nats/cloudburst/bench/poolsim"
 )
 
 func benchLocality(c *console) *cobra.Command {
@@ -20,11 +20,11 @@ one that caches nothing, beside the same function reading them from JetStream's
 object store, and from Redis where redis-server is installed. Then it calls a pool
 of worker processes with references by Zipf's law, with placement on and off, and
 prints how many it found in its caches. It takes some minutes.`,
-		Example: "  cloudburst bench locality --for 2s",
+		Example: "  cloudburst-bench locality --for 2s",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Locality(ctx, cfg, c.Stdout)
+			return bench.Locality(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -40,7 +40,7 @@ prints how many it found in its caches. It takes some minutes.`,
 }
 
 func benchPlacement(c *console) *cobra.Command {
-	cfg := bench.PlacementConfig{Simulation: placement.Simulation{Seed: 1}}
+	cfg := bench.PlacementConfig{Simulation: poolsim.Simulation{Seed: 1}}
 	cmd := &cobra.Command{
 		Use:   "placement",
 		Short: "Simulate where calls with references run",
@@ -48,12 +48,12 @@ func benchPlacement(c *console) *cobra.Command {
 by Zipf's law while workers come and die, with placement on and off. It prints how
 many references were found in the caches, and how much busier than the mean the
 busiest worker was.`,
-		Example: `  cloudburst bench placement
-  cloudburst bench placement --workers 100 --keys 10000 --refs 2`,
+		Example: `  cloudburst-bench placement
+  cloudburst-bench placement --workers 100 --keys 10000 --refs 2`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(context.Context) error {
+		RunE: run(func(context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Placement(cfg, c.Stdout)
+			return bench.Placement(cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()

@@ -1,4 +1,4 @@
-package placement
+package poolsim
 
 import (
 	"cmp"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/cloudburst-nats/cloudburst/workers/placement"
 )
 
 // A Simulation is a pool that is called with references by Zipf's law while workers
@@ -53,7 +55,7 @@ func (s Simulation) withDefaults() Simulation {
 // then runs the call itself.
 func (s Simulation) Run() Outcome {
 	s = s.withDefaults()
-	sim := &simulation{Simulation: s, rng: rand.New(rand.NewPCG(s.Seed, 1)), view: NewView(simObserver)}
+	sim := &simulation{Simulation: s, rng: rand.New(rand.NewPCG(s.Seed, 1)), view: placement.NewView(simObserver)}
 	sim.zipf = NewZipf(s.Keys, s.Zipf)
 	for range s.Workers {
 		sim.join()
@@ -87,7 +89,7 @@ type simulation struct {
 	Simulation
 	rng     *rand.Rand
 	zipf    *Zipf
-	view    *View
+	view    *placement.View
 	now     time.Duration
 	events  events
 	named   int
@@ -107,7 +109,7 @@ type simWorker struct {
 	busy   int
 	load   time.Duration // time in slots
 	since  time.Duration // that load is counted from
-	teller *Teller
+	teller *placement.Teller
 	keys   map[int]*list.Element // of int
 	recent list.List
 }
@@ -121,7 +123,7 @@ func (w *simWorker) has(_, key string) bool {
 func (s *simulation) join() {
 	s.named++
 	w := &simWorker{name: "w" + strconv.Itoa(s.named), place: len(s.workers), since: s.now, keys: make(map[int]*list.Element)}
-	w.teller = NewTeller(w.name)
+	w.teller = placement.NewTeller(w.name)
 	if s.byName == nil {
 		s.byName = make(map[string]*simWorker)
 	}
@@ -154,10 +156,10 @@ func (s *simulation) retire(w *simWorker) {
 // tell has a worker tell of itself, and again when it is time.
 func (s *simulation) tell(w *simWorker) {
 	epoch := time.Unix(0, 0)
-	if sum, ok := w.teller.Tell(epoch.Add(s.now+time.Hour), s.Slots, w.busy, Wants{Peers: s.Workers}, w.has); ok {
+	if sum, ok := w.teller.Tell(epoch.Add(s.now+time.Hour), s.Slots, w.busy, placement.Wants{Peers: s.Workers}, w.has); ok {
 		s.view.Hear(epoch.Add(s.now), sum)
 	}
-	wait := Every(s.Workers)
+	wait := placement.Every(s.Workers)
 	heap.Push(&s.events, event{at: s.now + wait + time.Duration(s.rng.Int64N(int64(wait)/10)), w: w, tells: true})
 }
 
@@ -179,19 +181,19 @@ func (s *simulation) call() {
 		at = s.workers[s.rng.IntN(len(s.workers))]
 	}
 	keys := make([]int, s.Refs)
-	refs := make([]Key, s.Refs)
+	refs := make([]placement.Key, s.Refs)
 	for i := range keys {
 		keys[i] = s.zipf.Draw(s.rng)
-		refs[i] = KeyOf("sim", strconv.Itoa(keys[i]))
+		refs[i] = placement.KeyOf("sim", strconv.Itoa(keys[i]))
 	}
 	s.run(s.place(at, refs), keys, refs)
 }
 
-func (s *simulation) place(at *simWorker, refs []Key) *simWorker {
+func (s *simulation) place(at *simWorker, refs []placement.Key) *simWorker {
 	if s.Off {
 		return at
 	}
-	for try := range Tries {
+	for try := range placement.Tries {
 		name := s.view.Decide(at.name, refs)
 		if name == at.name {
 			return at
@@ -201,7 +203,7 @@ func (s *simulation) place(at *simWorker, refs []Key) *simWorker {
 		case to == nil:
 			s.view.Gone(name)
 			continue
-		case to.busy < Room(s.Slots):
+		case to.busy < placement.Room(s.Slots):
 			s.handed++
 			return to
 		}
@@ -209,12 +211,12 @@ func (s *simulation) place(at *simWorker, refs []Key) *simWorker {
 			s.refused++
 		}
 		s.view.Refused(name)
-		defer func() { s.view.peers[name].refused = false }() // others haven't heard it
+		defer s.view.Pardon(name) // others haven't heard it
 	}
 	return at
 }
 
-func (s *simulation) run(w *simWorker, keys []int, refs []Key) {
+func (s *simulation) run(w *simWorker, keys []int, refs []placement.Key) {
 	takes := s.Hit
 	for i, k := range keys {
 		s.refs++

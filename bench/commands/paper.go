@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 	"github.com/cloudburst-nats/cloudburst/bench/paper"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 // The experiments of the paper. Their tables have what the paper saw beside them.
@@ -21,11 +22,11 @@ func benchComposition(c *console) *cobra.Command {
 hop, called one after the other, with one function calling the other, and, without
 Cloudburst, as a chain of plain NATS micro services and with the state handed on in
 a plain KV bucket. The paper's section 6.1.1.`,
-		Example: "  cloudburst bench composition --calls 1000",
+		Example: "  cloudburst-bench composition --calls 1000",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return paper.Composition(ctx, cfg, c.Stdout)
+			return paper.Composition(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -44,11 +45,11 @@ func benchGossip(c *console) *cobra.Command {
 		Long: `Measures how long functions that run at the same time take to agree on their
 average to within 5 % by sending each other messages, and how long a leader takes
 to gather their values from state. The paper's section 6.1.3.`,
-		Example: "  cloudburst bench gossip --actors 10 --repeats 200",
+		Example: "  cloudburst-bench gossip --actors 10 --repeats 200",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return paper.Gossip(ctx, cfg, c.Stdout)
+			return paper.Gossip(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -68,11 +69,11 @@ func benchPrediction(c *console) *cobra.Command {
 		Long: `Measures a prediction pipeline, which resizes an image, runs a small convolutional
 network with random weights, and keeps the likeliest classes: as plain functions in
 one process, as a DAG on one worker, and over three. The paper's section 6.3.1.`,
-		Example: "  cloudburst bench prediction --images 200",
+		Example: "  cloudburst-bench prediction --images 200",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return paper.Prediction(ctx, cfg, c.Stdout)
+			return paper.Prediction(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -93,14 +94,14 @@ processes, at levels lww and causal: calls a second, how they scale, how long re
 and posts take, and how often a reader was shown what a causal level excludes. Half
 of the posts are replies, and four of five calls read. The state is verified in the
 end. The paper's section 6.3.2.`,
-		Example: "  cloudburst bench retwis --workers 1,2 --users 200 --follows 20 --posts 1000",
+		Example: "  cloudburst-bench retwis --workers 1,2 --users 200 --follows 20 --posts 1000",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
 			if !cfg.JSON {
-				cfg.Progress = c.Stderr
+				cfg.Progress = c.stderr
 			}
-			return paper.Retwis(ctx, cfg, c.Stdout)
+			return paper.Retwis(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -111,6 +112,6 @@ end. The paper's section 6.3.2.`,
 	flags.IntVar(&cfg.Posts, "posts", 0, "posts, half of them replies; there are four reads for each (default 5000)")
 	flags.IntVar(&cfg.Callers, "callers", 0, "how many call at once (default 64)")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "levels", cobra.FixedCompletions(anomalies.Levels(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "levels", cobra.FixedCompletions(anomalies.Levels(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

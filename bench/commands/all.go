@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -18,9 +18,11 @@ import (
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
 	"github.com/cloudburst-nats/cloudburst/bench/deployed"
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
+	"github.com/cloudburst-nats/cloudburst/bench/fleetsim"
 	"github.com/cloudburst-nats/cloudburst/bench/paper"
+	"github.com/cloudburst-nats/cloudburst/bench/poolsim"
 	"github.com/cloudburst-nats/cloudburst/bench/report"
-	"github.com/cloudburst-nats/cloudburst/workers/placement"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func benchAll(c *console) *cobra.Command {
@@ -36,23 +38,23 @@ and other viewers of Mermaid draw. It takes about twenty minutes, or two with --
 whose figures are rougher, and wants a machine that does nothing else. A benchmark
 that fails is said in the report, and the exit code is 1. With -o json all rows go to
 standard output too.`,
-		Example: `  cloudburst bench all --out report.md
-  cloudburst bench all --short
-  cloudburst bench all --only composition,gossip,prediction,retwis`,
+		Example: `  cloudburst-bench all --out report.md
+  cloudburst-bench all --short
+  cloudburst-bench all --only composition,gossip,prediction,retwis`,
 		Args: cobra.NoArgs,
 	}
-	cmd.RunE = c.alone(func(ctx context.Context) error {
+	cmd.RunE = run(func(ctx context.Context) error {
 		sections := c.sections(short, store)
 		if len(only) > 0 {
 			for _, name := range only {
 				if !slices.ContainsFunc(sections, func(s report.Section) bool { return s.Name == name }) {
-					return usagef(cmd, "there is no benchmark %s: %s", name, strings.Join(sectionNames(), ", "))
+					return cli.Usagef(cmd, "there is no benchmark %s: %s", name, strings.Join(sectionNames(), ", "))
 				}
 			}
 			sections = slices.DeleteFunc(sections, func(s report.Section) bool { return !slices.Contains(only, s.Name) })
 		}
 		return c.writeReport(ctx, out, report.Config{
-			Sections: sections, Command: strings.Join(append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...), " "), Progress: c.Stderr,
+			Sections: sections, Command: strings.Join(append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...), " "), Progress: c.stderr,
 		})
 	})
 	flags := cmd.Flags()
@@ -60,7 +62,7 @@ standard output too.`,
 	flags.BoolVar(&short, "short", false, "measure everything for a short time")
 	flags.StringSliceVar(&only, "only", nil, "only these: "+strings.Join(sectionNames(), ", "))
 	storeFlag(cmd, &store)
-	complete(cmd, "only", cobra.FixedCompletions(sectionNames(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "only", cobra.FixedCompletions(sectionNames(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -72,13 +74,13 @@ func (c *console) writeReport(ctx context.Context, path string, cfg report.Confi
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	if c.json() {
-		cfg.Rows = c.Stdout
+		cfg.Rows = c.stdout
 	}
 	if err := report.Write(ctx, cfg, file); err != nil {
 		return err
 	}
 	if !c.json() {
-		_, err = fmt.Fprintf(c.Stdout, "wrote %s\n", path)
+		_, err = fmt.Fprintf(c.stdout, "wrote %s\n", path)
 	}
 	return err
 }
@@ -194,7 +196,7 @@ func (c *console) paperSections(short bool, store string) []report.Section {
 				{Title: "reads, by level and workers", Label: "case", Value: "read_p50_ms", Unit: "p50, ms"},
 			},
 			Run: func(ctx context.Context, out io.Writer) error {
-				cfg := paper.RetwisConfig{Common: common, Progress: c.Stderr, Posts: 2000}
+				cfg := paper.RetwisConfig{Common: common, Progress: c.stderr, Posts: 2000}
 				if short {
 					cfg.Workers, cfg.Users, cfg.Follows, cfg.Posts = []int{1, 2}, 200, 10, 300
 				}
@@ -255,7 +257,7 @@ func (c *console) platformSections(short bool, store string) []report.Section {
 			About:  "A day of bursty arrivals against the autoscaler and against fleets of a fixed size: how long until a burst had its workers, how long calls waited, and what it cost beside an oracle.",
 			Charts: []report.Chart{{Title: "what a day costs", Label: "fleet", Value: "worker_seconds", Unit: "worker-seconds"}},
 			Run: func(_ context.Context, out io.Writer) error {
-				return bench.Fleet(bench.FleetConfig{JSON: true, Simulation: autoscaler.Simulation{Seed: 1, Policy: autoscaler.Policy{Min: 1, Slots: 4}}}, out)
+				return bench.Fleet(bench.FleetConfig{JSON: true, Simulation: fleetsim.Simulation{Seed: 1, Policy: autoscaler.Policy{Min: 1, Slots: 4}}}, out)
 			},
 		},
 		{
@@ -274,7 +276,7 @@ func (c *console) platformSections(short bool, store string) []report.Section {
 			Name: "placement", Title: "Where calls with references run, simulated",
 			About: "A pool of a thousand workers, of which one dies and another comes each second, called with references by Zipf's law.",
 			Run: func(_ context.Context, out io.Writer) error {
-				cfg := bench.PlacementConfig{JSON: true, Simulation: placement.Simulation{Seed: 1}}
+				cfg := bench.PlacementConfig{JSON: true, Simulation: poolsim.Simulation{Seed: 1}}
 				if short {
 					cfg.Workers, cfg.Keys, cfg.Warm, cfg.Calls = 100, 10_000, 100_000, 30_000
 				}

@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/bench"
+	"github.com/cloudburst-nats/cloudburst/bench/fleetsim"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func benchAutoscale(c *console) *cobra.Command {
@@ -19,11 +21,11 @@ func benchAutoscale(c *console) *cobra.Command {
 measures how long the autoscaler takes to have the slots, to have nothing wait, and
 to be back at the minimum after the stable window. No call may be lost meanwhile.
 It scales the slots of one worker, and worker processes of four slots each.`,
-		Example: "  cloudburst bench autoscale --stable 10s",
+		Example: "  cloudburst-bench autoscale --stable 10s",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Autoscale(ctx, cfg, c.Stdout)
+			return bench.Autoscale(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -31,12 +33,12 @@ It scales the slots of one worker, and worker processes of four slots each.`,
 	flags.DurationVar(&cfg.Stable, "stable", 0, "stable window, after which workers go (default 10s)")
 	flags.DurationVar(&cfg.Hold, "hold", 0, "how long the load stays high (default 10s)")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "case", cobra.FixedCompletions([]string{bench.ScaleSlots, bench.ScaleProcesses}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "case", cobra.FixedCompletions([]string{bench.ScaleSlots, bench.ScaleProcesses}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func benchFleet(c *console) *cobra.Command {
-	cfg := bench.FleetConfig{Simulation: autoscaler.Simulation{Seed: 1, Policy: autoscaler.Policy{Min: 1, Slots: 4}}}
+	cfg := bench.FleetConfig{Simulation: fleetsim.Simulation{Seed: 1, Policy: autoscaler.Policy{Min: 1, Slots: 4}}}
 	cmd := &cobra.Command{
 		Use:   "fleet",
 		Short: "Simulate a day of bursts against the autoscaler",
@@ -45,12 +47,12 @@ autoscaler and against two fleets of a fixed size: what the bursts want, and wha
 is wanted on average. It shows how long after a burst began the workers were there,
 how long calls waited, and what it cost beside an oracle that pays for exactly the
 workers that the load wants at each moment.`,
-		Example: `  cloudburst bench fleet
-  cloudburst bench fleet --seed 7 --slots 1 --start 5s --drain 5s`,
+		Example: `  cloudburst-bench fleet
+  cloudburst-bench fleet --seed 7 --slots 1 --start 5s --drain 5s`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(context.Context) error {
+		RunE: run(func(context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Fleet(cfg, c.Stdout)
+			return bench.Fleet(cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()

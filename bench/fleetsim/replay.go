@@ -1,10 +1,12 @@
-package autoscaler
+package fleetsim
 
 import (
 	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/cloudburst-nats/cloudburst/autoscaler"
 )
 
 // A day is what arrives, tick by tick.
@@ -36,13 +38,13 @@ func (s Simulation) day() day {
 		// Least at midnight, most at noon.
 		rate := factor * s.Base * (1 - 0.6*math.Cos(2*math.Pi*float64(i)*tick.Hours()/24))
 		d.arrivals[i] = poisson(rng, rate*tick.Seconds())
-		d.ideal[i] = s.Policy.workers(rate * s.Service.Seconds() / s.Policy.Target)
+		d.ideal[i] = s.Policy.Workers(rate * s.Service.Seconds() / s.Policy.Target)
 	}
 	return d
 }
 
 // replay runs one fleet through the day.
-func (s Simulation) replay(name string, d day, begin int, decide func(time.Time, Measurement) Decision) Outcome {
+func (s Simulation) replay(name string, d day, begin int, decide func(time.Time, autoscaler.Measurement) autoscaler.Decision) Outcome {
 	f := newFleet(s, begin, d.seed)
 	o := Outcome{Fleet: name, Peak: begin, Bursts: len(d.bursts)}
 	measure := max(int(s.Measure/tick), 1)
@@ -163,8 +165,8 @@ func (f *fleet) begin(i int) {
 }
 
 // measure says what the shell would measure.
-func (f *fleet) measure() Measurement {
-	m := Measurement{Pending: uint64(f.waits), InHand: f.busy, Workers: f.workers(), Service: f.lastTook}
+func (f *fleet) measure() autoscaler.Measurement {
+	m := autoscaler.Measurement{Pending: uint64(f.waits), InHand: f.busy, Workers: f.workers(), Service: f.lastTook}
 	m.Arrivals = float64(f.arrived) / (time.Duration(f.ticks) * tick).Seconds()
 	if f.ended > 0 {
 		m.Service = f.took / time.Duration(f.ended)

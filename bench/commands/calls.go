@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -9,31 +9,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench"
 	"github.com/cloudburst-nats/cloudburst/bench/deployed"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
-
-// newBench returns the benchmarks. Each brings a server of its own.
-func newBench(c *console) *cobra.Command {
-	cmd := group("bench", "Measure calls, state and functions",
-		`Measures what Cloudburst takes beside what NATS itself takes for the same work, in
-one run on one machine, and prints both and their ratio. -o json prints one object
-a row.`, benchCall(c), benchHotKey(c), benchConsistency(c), benchFaults(c), benchDeploy(c), benchRuntimes(c), benchPull(c), benchPrograms(c), benchAutoscale(c), benchFleet(c), benchLocality(c), benchPlacement(c),
-		benchGrowth(c), benchSoak(c), benchComposition(c), benchGossip(c), benchPrediction(c), benchRetwis(c), benchAll(c), benchRole())
-	return cmd
-}
-
-// alone runs a benchmark, which brings a server of its own.
-func (c *console) alone(run func(ctx context.Context) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, _ []string) error {
-		if c.conn.given() {
-			return usagef(cmd, "a benchmark brings its own server: leave out --nats and --context")
-		}
-		return run(cmd.Context())
-	}
-}
-
-func storeFlag(cmd *cobra.Command, store *string) {
-	cmd.Flags().StringVar(store, "store", "", "existing directory to keep the data under meanwhile (default the system's temporary one)")
-}
 
 func benchCall(c *console) *cobra.Command {
 	var cfg bench.Config
@@ -43,13 +20,13 @@ func benchCall(c *console) *cobra.Command {
 		Long: `Measures a call, a DAG of two nodes, a cached read and a write against their
 floors: the same messages on bare streams, without Cloudburst. It takes some
 minutes, on a server of its own, and wants a machine that does nothing else.`,
-		Example: `  cloudburst bench call
-  cloudburst bench call --transport inprocess --rounds 3
-  cloudburst bench call -o json > call.json`,
+		Example: `  cloudburst-bench call
+  cloudburst-bench call --transport inprocess --rounds 3
+  cloudburst-bench call -o json > call.json`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Call(ctx, cfg, c.Stdout)
+			return bench.Call(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -59,7 +36,7 @@ minutes, on a server of its own, and wants a machine that does nothing else.`,
 	flags.IntVar(&cfg.Count, "count", 0, "operations that measure throughput in a round (default 20000)")
 	flags.IntVar(&cfg.InFlight, "in-flight", 0, "how many of them are under way at once (default 64)")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "transport", cobra.FixedCompletions(bench.Transports(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "transport", cobra.FixedCompletions(bench.Transports(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -70,11 +47,11 @@ func benchHotKey(c *console) *cobra.Command {
 		Short: "Measure many writers of one key",
 		Long: `Measures how often a second many writers add to one key: by merging, and by
 reading it and writing it back if nobody wrote since. The sum is checked.`,
-		Example: "  cloudburst bench hotkey --writers 8 --for 2s",
+		Example: "  cloudburst-bench hotkey --writers 8 --for 2s",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.HotKey(ctx, cfg, c.Stdout)
+			return bench.HotKey(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -93,11 +70,11 @@ func benchDeploy(c *console) *cobra.Command {
 		Long: `Deploys version after version of a function while calls of it go on at a steady
 rate. Every answer is checked: none may fail, and a call that began after a
 deployment had returned must be answered by that version or a later one.`,
-		Example: "  cloudburst bench deploy --deploys 50 --rate 1000",
+		Example: "  cloudburst-bench deploy --deploys 50 --rate 1000",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return deployed.Rollout(ctx, cfg, c.Stdout)
+			return deployed.Rollout(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -106,7 +83,7 @@ deployment had returned must be answered by that version or a later one.`,
 	flags.IntVar(&cfg.Workers, "workers", 0, "workers that share them (default 2)")
 	flags.StringSliceVar(&cfg.Runtimes, "runtime", nil, "only these: wasm, python")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Wasm, cloudburst.Python}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "runtime", cobra.FixedCompletions([]string{cloudburst.Wasm, cloudburst.Python}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -118,11 +95,11 @@ func benchRuntimes(c *console) *cobra.Command {
 		Long: `Measures a function that squares a number as Go of the worker's own program, as
 WebAssembly and as Python, and beside them a program that is executed for each
 call: first call, cold, warm, calls a second, and memory.`,
-		Example: "  cloudburst bench runtimes --rounds 5",
+		Example: "  cloudburst-bench runtimes --rounds 5",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return deployed.Runtimes(ctx, cfg, c.Stdout)
+			return deployed.Runtimes(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -137,17 +114,17 @@ call: first call, cold, warm, calls a second, and memory.`,
 
 func benchPull(c *console) *cobra.Command {
 	var cfg deployed.PullConfig
-	size := bytesFlag(0)
+	size := cli.Bytes(0)
 	cmd := &cobra.Command{
 		Use:   "pull",
 		Short: "Measure the first call of a large function",
 		Long: `Measures the first call of a large function on a worker with an empty disk, beside
 reading its image from the object store.`,
-		Example: "  cloudburst bench pull --size 10MB",
+		Example: "  cloudburst-bench pull --size 10MB",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON, cfg.Size = c.json(), int(size)
-			return deployed.Pull(ctx, cfg, c.Stdout)
+			return deployed.Pull(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -165,27 +142,13 @@ func benchPrograms(c *console) *cobra.Command {
 		Long: `Measures n-body, fannkuch-redux, mandelbrot and binary-trees, of the benchmarks
 game, in the runtime of deployed functions beside what this machine's C compiler
 makes of them. They must print the same. It needs cc.`,
-		Example: "  cloudburst bench programs --rounds 5",
+		Example: "  cloudburst-bench programs --rounds 5",
 		Args:    cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return deployed.Programs(ctx, cfg, c.Stdout)
+			return deployed.Programs(ctx, cfg, c.stdout)
 		}),
 	}
 	cmd.Flags().IntVar(&cfg.Rounds, "rounds", 0, "how often they take turns (default 5)")
 	return cmd
-}
-
-// benchRole is how a benchmark starts its other processes.
-func benchRole() *cobra.Command {
-	return &cobra.Command{
-		Use:     "role ROLE ARG",
-		Short:   "Play a part in a benchmark of several processes",
-		Example: "  cloudburst bench role server /tmp/store",
-		Hidden:  true,
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return bench.Role(cmd.Context(), args, cmd.OutOrStdout())
-		},
-	}
 }

@@ -1,16 +1,18 @@
-package autoscaler
+package fleetsim
 
 import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/cloudburst-nats/cloudburst/autoscaler"
 )
 
 // The day costs at most a fifth more than the oracle pays, whatever the seed, and
 // nearly nobody waits.
 func TestTheDayIsCheap(t *testing.T) {
 	for seed, slots := range []int{1, 4} {
-		out, err := Simulation{Seed: uint64(seed), Policy: Policy{Slots: slots, Min: 1}}.Run()
+		out, err := Simulation{Seed: uint64(seed), Policy: autoscaler.Policy{Slots: slots, Min: 1}}.Run()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,7 +31,7 @@ func TestTheDayIsCheap(t *testing.T) {
 }
 
 func TestTheSameSeedIsTheSameDay(t *testing.T) {
-	s := Simulation{Seed: 9, Length: time.Hour, Policy: Policy{Slots: 4}}
+	s := Simulation{Seed: 9, Length: time.Hour, Policy: autoscaler.Policy{Slots: 4}}
 	a, err := s.Run()
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +47,7 @@ func TestTheSameSeedIsTheSameDay(t *testing.T) {
 
 // All calls are begun or left, and a fixed fleet pays what it is.
 func TestTheBooksBalance(t *testing.T) {
-	out, err := Simulation{Length: 2 * time.Hour, Policy: Policy{Slots: 2}}.Run()
+	out, err := Simulation{Length: 2 * time.Hour, Policy: autoscaler.Policy{Slots: 2}}.Run()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,15 +62,15 @@ func TestTheBooksBalance(t *testing.T) {
 }
 
 func TestSimulationsThatAreRefused(t *testing.T) {
-	if _, err := (Simulation{Service: -1, Base: -1, Policy: Policy{Min: -1}}).Run(); err == nil {
+	if _, err := (Simulation{Service: -1, Base: -1, Policy: autoscaler.Policy{Min: -1}}).Run(); err == nil {
 		t.Error("a simulation of nonsense was run")
 	}
-	err := Policy{Min: -1, Max: -1, Slots: -1, Target: 2, Threshold: 1, Stable: time.Second, Panic: time.Minute, UpStep: -1}.Validate()
+	err := (autoscaler.Policy{Min: -1, Max: -1, Slots: -1, Target: 2, Threshold: 1, Stable: time.Second, Panic: time.Minute, UpStep: -1}).Validate()
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok || len(joined.Unwrap()) != 7 {
 		t.Errorf("Validate says %v, want seven problems", err)
 	}
-	if err := (Policy{}).Validate(); err != nil {
+	if err := (autoscaler.Policy{}).Validate(); err != nil {
 		t.Errorf("the zero policy is refused: %v", err)
 	}
 }

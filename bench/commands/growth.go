@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/bench"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func benchGrowth(c *console) *cobra.Command {
@@ -17,13 +18,13 @@ func benchGrowth(c *console) *cobra.Command {
 a pool, calls that wait in a pool, and keys in a namespace, each size on a server of
 its own, and how many times the first size each figure is. Server and worker are
 processes of their own. All sizes together take some minutes.`,
-		Example: `  cloudburst bench growth
-  cloudburst bench growth --case functions --functions 10,1000
-  cloudburst bench growth --case backlog --backlog 0,100000 -o json`,
+		Example: `  cloudburst-bench growth
+  cloudburst-bench growth --case functions --functions 10,1000
+  cloudburst-bench growth --case backlog --backlog 0,100000 -o json`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			cfg.JSON = c.json()
-			return bench.Growth(ctx, cfg, c.Stdout)
+			return bench.Growth(ctx, cfg, c.stdout)
 		}),
 	}
 	flags := cmd.Flags()
@@ -33,6 +34,6 @@ processes of their own. All sizes together take some minutes.`,
 	flags.IntSliceVar(&cfg.Keys, "keys", nil, "keys in the namespace (default 1000,1000000)")
 	flags.IntVar(&cfg.Calls, "calls", 0, "operations of each kind, one by one (default 2000)")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "case", cobra.FixedCompletions([]string{bench.GrowFunctions, bench.GrowBacklog, bench.GrowKeys}, cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "case", cobra.FixedCompletions([]string{bench.GrowFunctions, bench.GrowBacklog, bench.GrowKeys}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

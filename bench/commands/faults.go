@@ -1,4 +1,4 @@
-package console
+package commands
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
+	"github.com/cloudburst-nats/cloudburst/internal/cli"
 )
 
 func benchFaults(c *console) *cobra.Command {
@@ -23,19 +24,19 @@ took at most during each kind of fault; if anything was lost, the exit code is 1
 
 With --levels the consistency experiment runs beside it and checks what the levels
 promise.`,
-		Example: `  cloudburst bench faults
-  cloudburst bench faults --faults 39 --calls 100000 --writes 100000 --levels 200
-  cloudburst bench faults --kinds node-kill,quorum --faults 6`,
+		Example: `  cloudburst-bench faults
+  cloudburst-bench faults --faults 39 --calls 100000 --writes 100000 --levels 200
+  cloudburst-bench faults --kinds node-kill,quorum --faults 6`,
 		Args: cobra.NoArgs,
-		RunE: c.alone(func(ctx context.Context) error {
+		RunE: run(func(ctx context.Context) error {
 			if !c.json() {
-				cfg.Progress = c.Stderr
+				cfg.Progress = c.stderr
 			}
 			r, err := faults.Run(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			return errors.Join(r.Write(c.Stdout, c.json()), r.Err())
+			return errors.Join(r.Write(c.stdout, c.json()), r.Err())
 		}),
 	}
 	flags := cmd.Flags()
@@ -50,6 +51,6 @@ promise.`,
 	flags.DurationVar(&cfg.For, "for", 0, "how long a fault lasts (default 3s)")
 	flags.Uint64Var(&cfg.Seed, "seed", 1, "another seed breaks other parts")
 	storeFlag(cmd, &cfg.Store)
-	complete(cmd, "kinds", cobra.FixedCompletions(faults.Kinds(), cobra.ShellCompDirectiveNoFileComp))
+	cli.Complete(cmd, "kinds", cobra.FixedCompletions(faults.Kinds(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
