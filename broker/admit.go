@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 // Before a call runs that may be a repeat, it is admitted: a run that has a result is
@@ -182,7 +183,7 @@ func (b *Broker) end(ctx context.Context, run wire.RunID) (*nats.Msg, wire.Resul
 // claimID returns the claim of a run's id: the given one, unless there is one already.
 func (b *Broker) claimID(ctx context.Context, run wire.RunID, mine claim) (claim, error) {
 	began := time.Now()
-	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
+	for range backoff.Tries(ctx, time.Millisecond, lockWait) {
 		err := b.writeClaim(ctx, run, mine, 0)
 		if !isStale(err) {
 			return mine, err
@@ -194,12 +195,9 @@ func (b *Broker) claimID(ctx context.Context, run wire.RunID, mine claim) (claim
 		if time.Since(began) > b.timeout {
 			return claim{}, unreadableClaim(string(run))
 		}
-		select { // it was released just now
-		case <-ctx.Done():
-			return claim{}, context.Cause(ctx)
-		case <-time.After(wait):
-		}
+		// The claim was released just now: another try takes it.
 	}
+	return claim{}, context.Cause(ctx)
 }
 
 // writeClaim writes a claim in place of the one of a sequence, 0 for none.

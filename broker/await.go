@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 // How long a run is awaited before Await looks whether there is such a run at all, and
@@ -26,7 +27,7 @@ const (
 func (b *Broker) Await(ctx context.Context, run wire.RunID) (wire.Result, error) {
 	var s search
 	s.begin(time.Now())
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for range backoff.Tries(ctx, 2*time.Millisecond, 250*time.Millisecond) {
 		r, err := b.storedResult(ctx, run)
 		switch {
 		case err == nil:
@@ -40,12 +41,8 @@ func (b *Broker) Await(ctx context.Context, run wire.RunID) (wire.Result, error)
 				return wire.Result{}, &wire.Error{Op: "await run", Name: string(run), Kind: wire.KindUnknown, Msg: "no such run: it has no result, no call and no state; check the id, or call the function first"}
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return wire.Result{}, &wire.Error{Op: "await run", Name: string(run), Kind: wire.KindTimeout, Msg: "no result yet", Err: context.Cause(ctx)}
-		case <-time.After(wait):
-		}
 	}
+	return wire.Result{}, &wire.Error{Op: "await run", Name: string(run), Kind: wire.KindTimeout, Msg: "no result yet", Err: context.Cause(ctx)}
 }
 
 // A search says when to look whether a run is there, and when that was often enough.

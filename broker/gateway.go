@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 const (
@@ -332,7 +333,7 @@ func (g *Gateway) repeat(ctx context.Context, entry Entry, run wire.RunID, msg *
 		g.refuse(msg, errConflict(run, entry.Name, ""))
 		return
 	}
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+	for range backoff.Tries(ctx, 2*time.Millisecond, 250*time.Millisecond) {
 		stored, r, err := g.b.end(ctx, run)
 		switch {
 		case err != nil || stored == nil:
@@ -344,13 +345,8 @@ func (g *Gateway) repeat(ctx context.Context, entry Entry, run wire.RunID, msg *
 			g.reply(msg, entry.Name, h, body)
 			return
 		}
-		select {
-		case <-ctx.Done():
-			g.refuse(msg, &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindTimeout, Msg: "run " + string(run) + " was called before and has no result yet: look for it later", Err: context.Cause(ctx)})
-			return
-		case <-time.After(wait):
-		}
 	}
+	g.refuse(msg, &wire.Error{Op: "call", Name: entry.Name, Kind: wire.KindTimeout, Msg: "run " + string(run) + " was called before and has no result yet: look for it later", Err: context.Cause(ctx)})
 }
 
 // refuse answers a request with an error: as JSON, and in the headers that the

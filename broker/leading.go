@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 )
 
@@ -38,18 +39,15 @@ func (k *Bucket) Fence(ctx context.Context) (uint64, error) {
 		return 0, nil // any read that leaves after the subscriptions will do
 	}
 	began := time.Now()
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, leaderEvery) {
+	// While there is no leader, the servers answer so at once.
+	for range backoff.Tries(ctx, 10*time.Millisecond, leaderEvery) {
 		seq, err := k.look(ctx, k.b.timeout)
 		err = apiError("find the leader of", k.stream, err)
 		if wire.KindOf(err) != wire.KindUnavailable || time.Since(began) > k.b.timeout {
 			return seq, err
 		}
-		select { // while there is none, the answer is that at once
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
 	}
+	return 0, context.Cause(ctx)
 }
 
 // look asks the leader for its last sequence, and notes who it is.

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 // A lock is a key that only one process can create, and that its owner writes
@@ -112,7 +112,7 @@ func (l *lock) subject() string { return bucketSubject(l.bucket, l.key) }
 // acquire waits until the lock is ours.
 func (l *lock) acquire(ctx context.Context) error {
 	var expect uint64
-	for wait := 2 * time.Millisecond; ; wait = min(2*wait, l.patience) {
+	for range backoff.Tries(ctx, 2*time.Millisecond, l.patience) {
 		err := l.write(ctx, expect)
 		if !isStale(err) {
 			return err
@@ -120,12 +120,8 @@ func (l *lock) acquire(ctx context.Context) error {
 		if expect, err = l.expected(ctx); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wait/2 + rand.N(wait)):
-		}
 	}
+	return context.Cause(ctx)
 }
 
 // keep renews the lock until done is closed; false: it is lost, or soon will be.

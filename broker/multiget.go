@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 // errTooMany says that a multi-get matched more subjects than the server reads
@@ -44,7 +45,7 @@ func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string,
 		return nil, 0, err
 	}
 	deadline := time.Now().Add(b.timeout)
-	for wait := time.Millisecond; ; wait = min(2*wait, fenceWait) {
+	for range backoff.Tries(ctx, time.Millisecond, fenceWait) {
 		r := multiReader{done: make(chan error, 1)}
 		err := b.directGet(ctx, stream, body, r.receive, r.done)
 		if err != nil && !errors.Is(err, errMoved) {
@@ -62,12 +63,8 @@ func (b *Broker) lastAsOf(ctx context.Context, stream string, subjects []string,
 		if time.Now().After(deadline) {
 			return nil, 0, &wire.Error{Kind: wire.KindUnavailable, Name: stream, Msg: "no replica has caught up with what was written"}
 		}
-		select {
-		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
-		case <-time.After(wait):
-		}
 	}
+	return nil, 0, context.Cause(ctx)
 }
 
 // lacks tells whether a replica lags that has nothing of the subjects: the leader

@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 // inProcessWait is how long to wait, at most, before asking again for a message
@@ -22,17 +24,13 @@ func isInProcess(err error) bool {
 // the same id is being stored it asks again: that one may yet be lost.
 func (b *Broker) put(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	began := time.Now()
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, inProcessWait) {
+	for range backoff.Tries(ctx, 10*time.Millisecond, inProcessWait) {
 		seq, err := b.putOnce(ctx, msg)
 		if !isInProcess(err) || time.Since(began) > b.timeout {
 			return seq, err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
 	}
+	return 0, context.Cause(ctx)
 }
 
 func (b *Broker) putOnce(ctx context.Context, msg *nats.Msg) (uint64, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 )
 
 // The state of a run, one message a subject in CB_RUNS. It is there from when the run
@@ -107,7 +108,7 @@ func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call ui
 	subject := runSubject(run, node+runClaim)
 	mine := strconv.FormatUint(call, 10)
 	began := time.Now()
-	for wait := time.Millisecond; ; wait = min(2*wait, lockWait) {
+	for range backoff.Tries(ctx, time.Millisecond, lockWait) {
 		h := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}
 		seq, err := b.put(ctx, &nats.Msg{Subject: subject, Header: h, Data: []byte(mine)})
 		if err == nil && late {
@@ -135,12 +136,8 @@ func (b *Broker) Claim(ctx context.Context, run wire.RunID, node string, call ui
 		if time.Since(began) > b.timeout {
 			return 0, unreadableClaim(node)
 		}
-		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-time.After(wait):
-		}
 	}
+	return 0, context.Cause(ctx)
 }
 
 // unreadableClaim is the error of a claim that is refused as taken, and can't be read.

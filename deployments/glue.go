@@ -11,6 +11,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/workers"
 )
@@ -66,8 +67,11 @@ func (pasts) Token(past string) string { return consistency.Contained(past) }
 // hasn't begun yet is waited for, until ctx ends.
 func Signal(ctx context.Context, b *broker.Broker, run wire.RunID, name string, value wire.Value) error {
 	engine := dagengine.NewEngine(b, b, &plans{catalogue: b.NewCatalogue(), b: b}, pasts{})
-	info, err := b.RunState(ctx, run)
-	for wait := 5 * time.Millisecond; err == nil; wait = min(2*wait, time.Second) {
+	for range backoff.Tries(ctx, 5*time.Millisecond, time.Second) {
+		info, err := b.RunState(ctx, run)
+		if err != nil {
+			return err
+		}
 		if info.Status != wire.StatusPending && info.Status != wire.StatusRunning {
 			return &wire.Error{Op: "signal", Name: string(run), Kind: wire.KindConflict, Msg: "the run has ended already: " + string(info.Status)}
 		}
@@ -79,14 +83,8 @@ func Signal(ctx context.Context, b *broker.Broker, run wire.RunID, name string, 
 				return err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return &wire.Error{Op: "signal", Name: string(run), Kind: wire.KindTimeout, Msg: "the run hasn't begun yet", Err: context.Cause(ctx)}
-		case <-time.After(wait):
-			info, err = b.RunState(ctx, run)
-		}
 	}
-	return err
+	return &wire.Error{Op: "signal", Name: string(run), Kind: wire.KindTimeout, Msg: "the run hasn't begun yet", Err: context.Cause(ctx)}
 }
 
 // awaits says whether the newest version of a DAG awaits a signal.
