@@ -5,13 +5,13 @@ import (
 	"errors"
 	"math"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 )
 
 // NodeConfig describes a platform in one process.
@@ -35,18 +35,13 @@ type NodeConfig struct {
 type Node struct {
 	server *broker.Server // nil when the server is elsewhere
 	broker *broker.Broker
-	stop   context.CancelFunc
-	parts  sync.WaitGroup
-
-	failed chan struct{} // closed by the first part that fails
-	mu     sync.Mutex    // guards err
-	err    error
+	group  *lifecycle.Group
 }
 
 // StartNode brings the parts up in order and returns once the platform answers.
 // The node runs until Close; ctx bounds the start alone.
 func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
-	n := &Node{failed: make(chan struct{})}
+	n := &Node{group: lifecycle.New(ctx)}
 	if cfg.Server != nil {
 		server, err := broker.StartServer(ctx, *cfg.Server)
 		if err != nil {
@@ -76,31 +71,30 @@ func StartNode(ctx context.Context, cfg NodeConfig) (*Node, error) {
 			return nil, err
 		}
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	n.stop = stop
-	n.start(running, func(ctx context.Context) error { return b.KeepStore(ctx, n.server) })
+	parts := n.group.Floor()
+	parts.Start(func(ctx context.Context) error { return b.KeepStore(ctx, n.server) })
 	if err := patiently(ctx, toEnsure, cfg.Hold, cfg.Log, func() error { return ensure(ctx, b) }); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	catalogue := b.NewCatalogue()
-	n.start(running, catalogue.Run)
+	parts.Start(catalogue.Run)
 	select {
 	case <-catalogue.Ready():
-	case <-n.failed:
+	case <-n.group.Failed():
 		return nil, n.Close()
 	case <-ctx.Done():
 		return nil, errors.Join(context.Cause(ctx), n.Close())
 	}
 	gateway := b.NewGateway(catalogue)
-	n.start(running, gateway.Run)
-	n.start(running, b.NewJanitor(broker.JanitorConfig{}).Run)
-	n.start(running, b.NewTimers().Run)
-	n.start(running, (&keeper{b: b, catalogue: catalogue, log: cfg.Log}).run)
-	n.start(running, func(ctx context.Context) error { return b.KeepRight(ctx, keepRightEvery) })
+	parts.Start(gateway.Run)
+	parts.Start(b.NewJanitor(broker.JanitorConfig{}).Run)
+	parts.Start(b.NewTimers().Run)
+	parts.Start((&keeper{b: b, catalogue: catalogue, log: cfg.Log}).run)
+	parts.Start(func(ctx context.Context) error { return b.KeepRight(ctx, keepRightEvery) })
 	select {
 	case <-gateway.Ready():
 		return n, nil
-	case <-n.failed:
+	case <-n.group.Failed():
 		return nil, n.Close()
 	case <-ctx.Done():
 		return nil, errors.Join(context.Cause(ctx), n.Close())
@@ -156,7 +150,7 @@ func ensure(ctx context.Context, b *broker.Broker) error {
 
 // Failed is closed when a part has failed: the node goes on without it, and Close
 // tells what it was.
-func (n *Node) Failed() <-chan struct{} { return n.failed }
+func (n *Node) Failed() <-chan struct{} { return n.group.Failed() }
 
 // Broker returns the node's own connection.
 func (n *Node) Broker() *broker.Broker { return n.broker }
@@ -172,27 +166,9 @@ func (n *Node) URL() string {
 
 // Close takes the parts down in reverse order and returns what they failed with.
 func (n *Node) Close() error {
-	if n.stop != nil {
-		n.stop()
-	}
-	n.parts.Wait()
+	err := n.group.Stop()
 	n.shutdown()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.err
-}
-
-func (n *Node) start(ctx context.Context, part func(context.Context) error) {
-	n.parts.Go(func() {
-		if err := part(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			n.mu.Lock()
-			if n.err == nil {
-				close(n.failed)
-			}
-			n.err = errors.Join(n.err, err)
-			n.mu.Unlock()
-		}
-	})
+	return err
 }
 
 func (n *Node) shutdown() {

@@ -2,7 +2,6 @@ package deployments
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 	"github.com/cloudburst-nats/cloudburst/workers"
 	"github.com/cloudburst-nats/cloudburst/workers/placement"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
@@ -251,81 +251,65 @@ func checkPool(ctx context.Context, b *broker.Broker, cfg WorkerConfig) error {
 	return nil
 }
 
-// run starts the parts in order and ends them in reverse.
+// run starts the parts from the ground up and ends them in reverse.
 func (p *parts) run(ctx context.Context) error {
-	// The lower parts outlive ctx: a draining worker still needs them.
-	low, stopLow := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLow()
-	mid, stopMid := context.WithCancel(low)
-	defer stopMid()
-	var lower, middle, upper sync.WaitGroup
-	errs := make(chan error, 6)
-	start := func(wg *sync.WaitGroup, ctx context.Context, part func(context.Context) error) {
-		wg.Go(func() {
-			if err := part(ctx); err != nil && !errors.Is(err, context.Canceled) {
-				errs <- err
-			}
-		})
-	}
-	start(&lower, low, p.stores.Run)
-	start(&lower, low, p.catalogue.Run)
-	start(&lower, low, func(ctx context.Context) error { return p.b.Cancelled(ctx, p.worker.Cancel) })
-	start(&lower, low, p.follow)
-	start(&lower, low, func(ctx context.Context) error {
+	// The lower floors outlive ctx: a draining worker still needs them.
+	group := lifecycle.New(ctx)
+	lower, middle, asked, upper := group.Floor(), group.Floor(), group.Floor(), group.Floor()
+	lower.Start(p.stores.Run)
+	lower.Start(p.catalogue.Run)
+	lower.Start(func(ctx context.Context) error { return p.b.Cancelled(ctx, p.worker.Cancel) })
+	lower.Start(p.follow)
+	lower.Start(func(ctx context.Context) error {
 		pins := p.worker.Pins()
 		return p.b.ServePins(ctx, p.id, pins.Find, pins.Release)
 	})
 	if p.cfg.MaxSlots > p.cfg.MinSlots {
-		start(&lower, low, func(ctx context.Context) error { return p.b.ServeSlots(ctx, p.id, p.setSlots) })
+		lower.Start(func(ctx context.Context) error { return p.b.ServeSlots(ctx, p.id, p.setSlots) })
 	}
 	announced := make(chan struct{})
 	announce := func() {
-		start(&lower, low, func(ctx context.Context) error { return p.announce(ctx, announced) })
+		lower.Start(func(ctx context.Context) error { return p.announce(ctx, announced) })
 	}
 	if p.library == nil {
 		announce()
 	} else {
-		start(&lower, low, p.library.run)
-		start(&lower, low, func(ctx context.Context) error {
+		lower.Start(p.library.run)
+		lower.Start(func(ctx context.Context) error {
 			return p.b.ServeDeployments(ctx, p.id, p.library.prepare, p.library.adopt, announce)
 		})
 	}
 	defer p.b.OnSizes(func(t broker.Topology) { p.worker.SetAckWait(t.AckWait) })()
-	start(&middle, mid, p.worker.Run)
-	pulling, stopPulling := context.WithCancel(ctx)
-	defer stopPulling()
+	middle.Start(p.worker.Run)
+	asked.Start(func(ctx context.Context) error {
+		<-ctx.Done()
+		p.asking.Wait() // what was pulled reaches the worker before that drains
+		return nil
+	})
 	select {
 	case <-announced: // a deployment asks the workers that it finds
 	case <-ctx.Done():
-	case err := <-errs:
-		errs <- err // for the selects below
+	case <-group.Failed():
 	}
 	select {
 	case <-p.catalogue.Ready():
-		start(&upper, pulling, p.puller.Run)
+		upper.Start(p.puller.Run)
 		if !p.cfg.WithoutPlacement {
-			start(&upper, pulling, p.placer.run)
+			upper.Start(p.placer.run)
 		}
 		if p.cfg.Ready != nil {
 			p.cfg.Ready()
 		}
 	case <-ctx.Done():
-	case err := <-errs:
-		errs <- err
+	case <-group.Failed():
 	}
-	var failed error
 	select {
 	case <-ctx.Done():
-	case failed = <-errs:
+		_ = group.Stop() // it was told to end: what fails meanwhile is no failure of the worker
+		return nil
+	case <-group.Failed():
+		return group.Stop()
 	}
-	stopPulling()
-	upper.Wait()
-	p.asking.Wait()
-	stopMid()
-	middle.Wait()
-	stopLow()
-	lower.Wait()
-	return failed
 }
 
 // setSlots changes how many calls it runs at once, within its bounds, and has that

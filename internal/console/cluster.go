@@ -19,6 +19,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/deployments"
 
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 	"github.com/cloudburst-nats/cloudburst/internal/loopback"
 )
 
@@ -118,9 +119,9 @@ func (c *console) runCluster(ctx context.Context, s clustered, log *logrus.Entry
 	fleet := deployments.NewFleet(deployments.FleetConfig{
 		Command: func(name string) []string { return args[name] }, Pools: each, Output: c.Stderr, Log: log,
 	})
-	parts := newParts(ctx)
-	defer func() { err = errors.Join(err, parts.end()) }()
-	parts.start(fleet.Run)
+	group := lifecycle.New(ctx)
+	defer func() { err = errors.Join(err, group.Stop()) }()
+	group.Floor().Start(fleet.Run)
 	if err := awaitCluster(ctx, members, s.nodes*s.workers()); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (c *console) runCluster(ctx context.Context, s clustered, log *logrus.Entry
 	select {
 	case <-ctx.Done():
 		draining(log)
-	case <-parts.failed():
+	case <-group.Failed():
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 )
 
 // processes says how many worker processes a server runs for each pool.
@@ -59,7 +60,7 @@ func (p *processes) check(cmd *cobra.Command, slots int) (begin int, policy *aut
 
 // runFleet starts the worker processes of the pools, and the autoscaler, and returns
 // once the first workers are ready, a part has failed, or ctx has ended.
-func (c *console) runFleet(ctx context.Context, parts *parts, s *served, b *broker.Broker, url string, log *logrus.Entry) error {
+func (c *console) runFleet(ctx context.Context, group *lifecycle.Group, s *served, b *broker.Broker, url string, log *logrus.Entry) error {
 	exe := s.exe
 	if exe == "" {
 		var err error
@@ -85,13 +86,14 @@ func (c *console) runFleet(ctx context.Context, parts *parts, s *served, b *brok
 		Command: func(pool string) []string { return append([]string{exe}, c.workerArgs(s, url, pool)...) },
 		Pools:   pools, Output: c.Stderr, Log: log,
 	})
-	parts.start(fleet.Run)
+	parts := group.Floor()
+	parts.Start(fleet.Run)
 	if s.policy != nil {
-		parts.start(func(ctx context.Context) error {
+		parts.Start(func(ctx context.Context) error {
 			return deployments.RunAutoscaler(ctx, b, deployments.ScaleConfig{Pools: policies, Actuator: fleet, Log: log})
 		})
 	}
-	return c.awaitFleet(ctx, parts, b, pools)
+	return c.awaitFleet(ctx, group, b, pools)
 }
 
 // workerArgs are the arguments of a worker process: it connects as we would, or to
@@ -120,7 +122,7 @@ func (c *console) workerArgs(s *served, url, pool string) []string {
 }
 
 // awaitFleet returns once every pool has the workers that it begins with.
-func (c *console) awaitFleet(ctx context.Context, parts *parts, b *broker.Broker, pools map[string]int) error {
+func (c *console) awaitFleet(ctx context.Context, group *lifecycle.Group, b *broker.Broker, pools map[string]int) error {
 	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -145,8 +147,8 @@ func (c *console) awaitFleet(ctx context.Context, parts *parts, b *broker.Broker
 		select {
 		case <-ctx.Done():
 			return nil // the server ends, and says why
-		case <-parts.failed():
-			return nil // ending them tells
+		case <-group.Failed():
+			return nil // stopping it tells
 		case <-late.C:
 			return &wire.Error{Op: "serve", Kind: wire.KindUnavailable, Msg: fmt.Sprintf("%d worker processes were not ready within a minute: see what they logged", missing)}
 		case <-tick.C:

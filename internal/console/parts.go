@@ -2,73 +2,30 @@ package console
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 )
 
-// parts are what a server process runs beside the platform. They end together,
-// when the first fails or end is called, and end waits for them.
-type parts struct {
-	ctx  context.Context //nolint:containedctx // of the goroutines that it owns
-	stop context.CancelFunc
-	all  sync.WaitGroup
-
-	mu   sync.Mutex // guards errs
-	errs []error
-}
-
-// newParts outlives ctx: what drains is ended in turn.
-func newParts(ctx context.Context) *parts {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	return &parts{ctx: ctx, stop: stop}
-}
-
-// start runs a part until end.
-func (p *parts) start(part func(context.Context) error) {
-	p.all.Go(func() {
-		defer p.stop()
-		if err := part(p.ctx); err != nil && !errors.Is(err, context.Canceled) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.errs = append(p.errs, err)
-		}
-	})
-}
-
-// serve starts workers and returns once all are ready, one has failed, which
-// end tells, or ctx has ended.
-func (p *parts) serve(ctx context.Context, workers []*cloudburst.Worker) {
+// serve starts workers and returns once all are ready, one has failed, or ctx has ended.
+func serve(ctx context.Context, group *lifecycle.Group, floor *lifecycle.Floor, workers []*cloudburst.Worker) {
 	for _, w := range workers {
-		p.start(w.Serve)
+		floor.Start(w.Serve)
 	}
 	for _, w := range workers {
 		select {
 		case <-w.Ready():
-		case <-p.ctx.Done():
+		case <-group.Failed():
 			return
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// failed is closed once a part has ended.
-func (p *parts) failed() <-chan struct{} { return p.ctx.Done() }
-
-// end ends the parts and returns what they failed with.
-func (p *parts) end() error {
-	p.stop()
-	p.all.Wait()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return errors.Join(p.errs...)
 }
 
 // imagesDir is where the code of functions is kept: with the server's store, if
@@ -121,15 +78,15 @@ SIGTERM and Ctrl-C drain it: what is being run ends first.`,
 			if len(workers) == 0 {
 				return cli.Usagef(cmd, "--pool none: it would run nothing")
 			}
-			p := newParts(ctx)
-			p.serve(ctx, workers)
+			group := lifecycle.New(ctx)
+			serve(ctx, group, group.Floor(), workers)
 			log.WithField("pools", h.pools).Info("worker is ready")
 			select {
 			case <-ctx.Done():
 				draining(log)
-			case <-p.failed():
+			case <-group.Failed():
 			}
-			return p.end()
+			return group.Stop()
 		},
 	}
 	h.addFlags(cmd, "in the user's cache")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/internal/httpapi"
+	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 )
 
 // embedded is the server inside the process, as flags say it.
@@ -362,29 +363,30 @@ func (c *console) serve(ctx context.Context, s served, log *logrus.Entry) (err e
 		basic.Register(w)
 		workers = append(workers, w)
 	}
-	parts := newParts(ctx)
-	defer func() { err = errors.Join(err, parts.end()) }()
-	parts.serve(ctx, workers)
+	group := lifecycle.New(ctx)
+	parts := group.Floor()
+	defer func() { err = errors.Join(err, group.Stop()) }()
+	serve(ctx, group, parts, workers)
 	if s.workers != "" {
-		if err := c.runFleet(ctx, parts, &s, node.Broker(), node.URL(), log); err != nil {
+		if err := c.runFleet(ctx, group, &s, node.Broker(), node.URL(), log); err != nil {
 			return err
 		}
 	}
-	if s.examples && ctx.Err() == nil && parts.ctx.Err() == nil {
+	if s.examples && ctx.Err() == nil && !group.HasFailed() {
 		if err := client.ApplyDAG(ctx, basic.Compose()); err != nil {
 			return err
 		}
 	}
 	if web != nil {
 		gateway := httpapi.New(client, httpapi.Config{Log: log})
-		parts.start(func(ctx context.Context) error { return gateway.Serve(ctx, web) })
+		parts.Start(func(ctx context.Context) error { return gateway.Serve(ctx, web) })
 	}
 	c.announce(s, node.URL(), where)
 	select {
 	case <-ctx.Done():
 		draining(log)
 	case <-node.Failed(): // closing it tells
-	case <-parts.failed(): // ending them tells
+	case <-group.Failed(): // stopping it tells
 	}
 	return nil
 }
