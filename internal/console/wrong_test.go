@@ -131,7 +131,6 @@ var wrongInputs = []struct {
 	{"server x", cli.ExitUsage, "takes no argument"},
 	{"server --sync soon --listen 127.0.0.1:0 --store {dir}", cli.ExitUsage, "not a sync policy"},
 	{"server --max-store 5x", cli.ExitUsage, "--max-store 5x: it is a size"},
-	{"bench call --transport x", cli.ExitUsage, "x"},
 	{"fn ls --nats nats://127.0.0.1:1", cli.ExitUnavailable, "nobody answers there"},
 	{"fn ls --nats nats://:::", cli.ExitUsage, "no address of a server"},
 	{"fn ls --context nobody", cli.ExitUnknown, "no such context"},
@@ -197,7 +196,7 @@ func TestEveryCommandIsTriedWithWrongInput(t *testing.T) {
 			visit(sub)
 		}
 		switch first, _, _ := strings.Cut(path, " "); {
-		case cmd.HasSubCommands(), first == "completion", first == "help", first == "bench", cmd.Hidden:
+		case cmd.HasSubCommands(), first == "completion", first == "help", cmd.Hidden:
 			return
 		}
 		for _, test := range wrongInputs {
