@@ -1,3 +1,5 @@
+// Package fleetsim simulates a day of bursty arrivals against the autoscaler, and against
+// fleets of a fixed size. It needs no server and no clock.
 package fleetsim
 
 import (

@@ -1,3 +1,5 @@
+// Package poolsim simulates a pool whose calls refer to keys, to measure how often placement
+// finds a key in a cache. It needs no server and no clock.
 package poolsim
 
 import (

@@ -17,7 +17,6 @@ import (
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
-
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 	"github.com/cloudburst-nats/cloudburst/internal/loopback"
