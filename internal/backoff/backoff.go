@@ -1,5 +1,6 @@
-// Package backoff waits between tries: twice as long each time, up to a bound, and up
-// to half as long again or less by chance, so that many who wait don't try at once.
+// Package backoff waits between tries. Each wait is twice as long as the last one, up to a
+// bound. Chance makes each wait up to half as long again, or shorter, so that many callers
+// don't try at once.
 package backoff
 
 import (
@@ -9,9 +10,9 @@ import (
 	"time"
 )
 
-// Tries yields 1, 2, 3 and so on, and waits before each number but the first: about
-// first before the second, and at most about most before any. It ends when ctx does,
-// but the first try is always made. Both durations must be above 0.
+// Tries yields 1, 2, 3 and so on, and waits before each number but the first. The first
+// wait takes about first, and no wait takes more than 1.5 times most. Tries ends when ctx
+// does, but always yields 1. Both durations must be above 0.
 //
 //	for range backoff.Tries(ctx, 10*time.Millisecond, time.Second) {
 //		if done := try(); done {

@@ -15,8 +15,8 @@ func Group(use, short, long string, subs ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// Finish makes a command and those below it complain in our words: an unknown
-// subcommand suggests near ones, and what cobra finds is a usage error.
+// Finish makes a command and its subcommands complain in our words. An unknown
+// subcommand suggests near names, and an error of cobra becomes a usage error.
 func Finish(cmd *cobra.Command) {
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.DisableFlagsInUseLine = true
@@ -30,7 +30,7 @@ func Finish(cmd *cobra.Command) {
 	case check != nil:
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
-				if strings.HasPrefix(err.Error(), "unknown command") { // cobra's, of one that takes none
+				if strings.HasPrefix(err.Error(), "unknown command") { // the command takes no argument
 					return Usagef(cmd, "%s takes no argument (%q)", cmd.CommandPath(), args[0])
 				}
 				return Usagef(cmd, "%w; want %s", err, cmd.UseLine())
@@ -43,7 +43,7 @@ func Finish(cmd *cobra.Command) {
 	}
 }
 
-// Complete has a flag of the command completed by fn.
+// Complete makes fn complete a flag of the command.
 func Complete(cmd *cobra.Command, flag string, fn cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, fn); err != nil {
 		panic(err) // the flag was never added, or is completed twice

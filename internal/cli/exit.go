@@ -29,7 +29,7 @@ const (
 )
 
 // Report tells of an error and returns the exit code. The error's lines begin with the
-// program's name; of several problems each has a line, and what follows is indented.
+// program's name. Each of several problems has a line, and further lines are indented.
 func Report(ctx context.Context, stderr io.Writer, program string, err error) int {
 	if err == nil {
 		return ExitOK
@@ -101,8 +101,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return Usagef(cmd, "--%s %s: %s", wrong.GetFlag().Name, cmp.Or(wrong.GetValue(), `""`), wanted(wrong))
 	}
-	if msg := err.Error(); strings.HasPrefix(msg, "unknown shorthand flag: ") && strings.ContainsAny(msg[len("unknown shorthand flag: '"):][:1], "0123456789.") {
-		return Usagef(cmd, "%w: write -- before what begins with a dash and isn't a flag: %s … -- -5", err, cmd.CommandPath())
+	if short, ok := strings.CutPrefix(err.Error(), "unknown shorthand flag: '"); ok && strings.ContainsAny(short[:1], "0123456789.") {
+		return Usagef(cmd, "%w: write -- before what begins with a dash and isn't a flag: %s … -- -5",
+			err, cmd.CommandPath())
 	}
 	return &UsageError{cmd, err}
 }

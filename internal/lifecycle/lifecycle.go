@@ -1,9 +1,9 @@
-// Package lifecycle runs the members of a process: goroutines that are started in an
-// order, watched for the first that fails, and ended in the reverse order.
+// Package lifecycle runs the members of a process. A member is a goroutine. Members start
+// in an order and end in the reverse order, and a failure of a member is told.
 //
 // A Group has floors, from the ground up. The members of a floor end together, once
-// those of all floors above have ended. So a member may use what runs below it until
-// its own end.
+// the members of all floors above have ended. So a member may use the floors below
+// until its own end.
 //
 //	group := lifecycle.New(ctx)
 //	ground, roof := group.Floor(), group.Floor()
@@ -22,7 +22,7 @@ import (
 	"sync"
 )
 
-// A Group is what runs until Stop. All methods may be called at any time, from any
+// A Group runs its members until Stop. All methods may be called at any time, from any
 // goroutine.
 type Group struct {
 	ctx    context.Context //nolint:containedctx // of the goroutines that the group owns
@@ -60,9 +60,9 @@ func (g *Group) Floor() *Floor {
 	return f
 }
 
-// Start runs a member in a goroutine of its own until it returns; the floor's end
-// cancels its context. An error that it returns, but for context.Canceled, is a
-// failure of the group. On a floor that has ended, nothing is started.
+// Start runs a member in a goroutine of its own. The floor's end cancels the member's
+// context. An error of the member is a failure of the group, but for context.Canceled.
+// Start does nothing on a floor that has ended.
 func (f *Floor) Start(member func(context.Context) error) {
 	f.group.mu.Lock()
 	defer f.group.mu.Unlock()
@@ -97,8 +97,8 @@ func (g *Group) HasFailed() bool {
 	}
 }
 
-// Stop ends the floors, the uppermost first, waits for their members, and returns
-// what members have failed with. Whoever calls it again waits for the same end.
+// Stop ends the floors, the uppermost first, and waits for their members. It returns the
+// errors of members that failed. A second call waits for the same end.
 func (g *Group) Stop() error {
 	g.stop.Do(func() {
 		g.mu.Lock()

@@ -104,8 +104,8 @@ func TestNothingStartsOnAFloorThatHasEnded(t *testing.T) {
 	}
 }
 
-// Members start, fail and end while several stop the group: no member is left, none
-// ends after a member of a floor below it, and every failure is told.
+// Members start, fail and end while several stop the group. No member is left, no member
+// ends before the members above it, and every failure is told.
 func TestStopWhileStarting(t *testing.T) {
 	for range 300 {
 		group := lifecycle.New(t.Context())

@@ -1,4 +1,4 @@
-// Package loopback finds addresses of this machine that nobody listens on.
+// Package loopback finds free addresses of this machine.
 package loopback
 
 import (
@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// Ports from firstPort on, below those that systems give to outgoing connections: one
-// that is free stays free while its server is restarted.
+// Ports begin at firstPort and end below the ports that systems give to outgoing
+// connections. So a free port stays free while its server is restarted.
 const (
 	firstPort = 10_000
 	ports     = 20_000
