@@ -101,7 +101,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return Usagef(cmd, "--%s %s: %s", wrong.GetFlag().Name, cmp.Or(wrong.GetValue(), `""`), wanted(wrong))
 	}
-	if short, ok := strings.CutPrefix(err.Error(), "unknown shorthand flag: '"); ok && strings.ContainsAny(short[:1], "0123456789.") {
+	short, ok := strings.CutPrefix(err.Error(), "unknown shorthand flag: '")
+	if ok && strings.ContainsAny(short[:1], "0123456789.") {
 		return Usagef(cmd, "%w: write -- before what begins with a dash and isn't a flag: %s … -- -5",
 			err, cmd.CommandPath())
 	}
