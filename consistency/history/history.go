@@ -10,6 +10,10 @@
 // A version is before another one of the same key if it is in that one's past;
 // two of which neither is before the other are concurrent.
 //
+// A call may run more than once. Its executions make one write, not several: who has been
+// shown and has replaced what one execution wrote has replaced what another one writes,
+// and a repeat of the call doesn't bring it back.
+//
 // A write counts from the last time that its execution wrote the key: what came
 // before is overwritten within the execution, and nobody else is shown it.
 // Executions that were killed, or that a run left behind when it began again,

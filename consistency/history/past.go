@@ -1,5 +1,7 @@
 package history
 
+import "slices"
+
 // A set is a set of versions, by number.
 type set []uint64
 
@@ -16,7 +18,16 @@ func (s set) addAll(o set) {
 type version struct {
 	key    string
 	writer *Execution
-	past   set // what its writer knew, itself excluded
+	past   set   // what its writer knew, itself excluded
+	same   []int // this write in all executions of its call, by number
+}
+
+// A write is one that a call makes, however often the call runs.
+type write struct {
+	run, node string
+	epoch     int
+	key       string
+	nth       int // of the execution's writes of the key
 }
 
 // pasts is a history with what follows from it.
@@ -38,15 +49,26 @@ func pastsOf(h *History) *pasts {
 		byKey: make(map[string][]int), known: make(map[string]set, len(h.Executions)),
 		final: make(map[string]bool), ended: make(map[string]int64, len(h.Outcomes)),
 	}
+	writes := make(map[write][]int)
 	for i := range h.Executions {
 		e := &h.Executions[i]
 		p.executions[e.ID] = e
+		nth := make(map[string]int)
 		for _, o := range e.Ops {
 			if o.Write != "" {
-				p.numbers[o.Write] = len(p.versions)
-				p.byKey[o.Key] = append(p.byKey[o.Key], len(p.versions))
+				n := len(p.versions)
+				p.numbers[o.Write] = n
+				p.byKey[o.Key] = append(p.byKey[o.Key], n)
 				p.versions = append(p.versions, version{key: o.Key, writer: e})
+				w := write{e.Run, e.Node, e.Epoch, o.Key, nth[o.Key]}
+				writes[w] = append(writes[w], n)
+				nth[o.Key]++
 			}
+		}
+	}
+	for _, same := range writes {
+		for _, n := range same {
+			p.versions[n].same = same
 		}
 	}
 	for _, o := range h.Outcomes {
@@ -61,8 +83,14 @@ func pastsOf(h *History) *pasts {
 	p.replaced = p.empty()
 	for i := range p.versions {
 		for _, j := range p.byKey[p.versions[i].key] {
-			if p.versions[i].past.has(j) {
+			switch {
+			case !p.versions[i].past.has(j):
+			case slices.Contains(p.versions[j].same, i): // a later execution of the same call
 				p.replaced.add(j)
+			default:
+				for _, n := range p.versions[j].same {
+					p.replaced.add(n)
+				}
 			}
 		}
 	}
@@ -125,10 +153,12 @@ func (p *pasts) upstream(e *Execution) map[*Execution]bool {
 	return before
 }
 
-// shows says whether a read was shown the version, or one that it is before.
+// shows says whether a read was shown the version, or one that it is before. The version
+// stands for its call: another execution of the call will do.
 func (p *pasts) shows(read []string, n int) bool {
 	for _, id := range read {
-		if i, ok := p.numbers[id]; ok && (i == n || p.versions[i].past.has(n)) {
+		i, ok := p.numbers[id]
+		if ok && slices.ContainsFunc(p.versions[n].same, func(n int) bool { return i == n || p.versions[i].past.has(n) }) {
 			return true
 		}
 	}

@@ -89,6 +89,7 @@ func parse(t *testing.T, story string) *History {
 			if _, err := fmt.Sscanf(head, "%s on %s %d-%d", &e.ID, &e.Worker, &e.Start, &e.End); err != nil {
 				t.Fatalf("%q: %v", line, err)
 			}
+			e.Node, _, _ = strings.Cut(e.ID, ".") // a.2 is a's second execution
 			if len(parts) == 3 {
 				e.Ops = parseOps(parts[2])
 			}
