@@ -10,9 +10,9 @@
 // A version is before another one of the same key if it is in that one's past;
 // two of which neither is before the other are concurrent.
 //
-// A call may run more than once. Its executions make one write, not several: who has been
-// shown and has replaced what one execution wrote has replaced what another one writes,
-// and a repeat of the call doesn't bring it back.
+// A call may run more than once. All its executions make one write. A run that replaced
+// the write of one execution has replaced the write of the others, too. So a repeat of the
+// call doesn't bring its write back.
 //
 // A write counts from the last time that its execution wrote the key: what came
 // before is overwritten within the execution, and nobody else is shown it.

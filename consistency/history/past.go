@@ -22,7 +22,7 @@ type version struct {
 	same   []int // this write in all executions of its call, by number
 }
 
-// A write is one that a call makes, however often the call runs.
+// A write belongs to a call, however often the call runs.
 type write struct {
 	run, node string
 	epoch     int
@@ -158,7 +158,8 @@ func (p *pasts) upstream(e *Execution) map[*Execution]bool {
 func (p *pasts) shows(read []string, n int) bool {
 	for _, id := range read {
 		i, ok := p.numbers[id]
-		if ok && slices.ContainsFunc(p.versions[n].same, func(n int) bool { return i == n || p.versions[i].past.has(n) }) {
+		isShown := func(n int) bool { return i == n || p.versions[i].past.has(n) }
+		if ok && slices.ContainsFunc(p.versions[n].same, isShown) {
 			return true
 		}
 	}
