@@ -23,8 +23,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Words of the platform that callers meet.

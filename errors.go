@@ -1,6 +1,6 @@
 package cloudburst
 
-import "github.com/cloudburst-nats/cloudburst/broker/wire"
+import "github.com/cloudburst-nats/cloudburst/wire"
 
 // Error is a failure as the platform reports it: what was being done, to
 // which function or key, what kind of failure it is, and what to do about it.

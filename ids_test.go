@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // TestCallsUnderIDsDerivedOfTheirRuns has the functions of a DAG call others under every

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A Policy bounds the decision for one pool. The zero value allows any number

@@ -18,8 +18,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // What is scaled.

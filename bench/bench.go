@@ -8,7 +8,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // The transports.

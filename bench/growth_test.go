@@ -8,7 +8,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 func TestGrowthMeasuresEverySize(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/cloudburst-nats/cloudburst/bench/faults"
 	"github.com/cloudburst-nats/cloudburst/bench/paper"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // The parts that processes play.

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/backoff"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Before a call runs that may be a repeat, it is admitted: a run that has a result is

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/backoff"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // How long a run is awaited before Await looks whether there is such a run at all, and

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A BrokenEntry is an entry of one of the platform's buckets that can't be used.

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/backoff"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A lock is a key that only one process can create, and that its owner writes

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/backoff"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // The state of a run, one message a subject in CB_RUNS. It is there from when the run

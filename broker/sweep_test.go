@@ -3,7 +3,7 @@ package broker
 import (
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // TestSweepRuns has two runs fail and removes the dead letter of one. A third one goes on.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // aged has everything be old that is stored by now: what runs need is kept for an instant.

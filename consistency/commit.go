@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Atomic is what a namespace can do with several keys at once. A State needn't.

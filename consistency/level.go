@@ -13,7 +13,7 @@ package consistency
 import (
 	"strings"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A Level is what a run is promised about its reads.

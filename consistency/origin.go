@@ -1,6 +1,6 @@
 package consistency
 
-import "github.com/cloudburst-nats/cloudburst/broker/wire"
+import "github.com/cloudburst-nats/cloudburst/wire"
 
 // Originate returns a past whose run counts under a call, unless it says already under
 // which. A run that may begin again is told so at its first call: what a node counts after

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/kvlattice/latticetest"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // tally counts n in every kind of counter, and adds an element to a set.

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Stamp returns a timestamp for a write of a key, and the writer who uses it. The

@@ -7,10 +7,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/kvlattice/latticetest"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // holds checks what a key holds, as plain JSON.

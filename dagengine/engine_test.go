@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // recorder is Runs, Dispatcher, Plans and Host at once: it notes what it is

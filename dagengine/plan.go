@@ -9,7 +9,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // The nodes that exist in every plan. No other name begins with a $.

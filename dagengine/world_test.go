@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 var errFault = errors.New("injected fault")

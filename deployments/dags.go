@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // RecordOf makes the registry's record of a DAG's graph. The error lists all that is

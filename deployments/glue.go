@@ -8,11 +8,11 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/internal/backoff"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers"
 )
 

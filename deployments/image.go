@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Inspect returns the runtime of an image: wire.RuntimeWasm or wire.RuntimePython. What no

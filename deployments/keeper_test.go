@@ -13,8 +13,8 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/brokertest"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // lines counts log lines by the entry that they are of.

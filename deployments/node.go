@@ -10,8 +10,8 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // NodeConfig describes a platform in one process.

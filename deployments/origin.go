@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // An origin knows from which incarnation of its pool's stream a call comes. Counters

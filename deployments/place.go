@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers"
 	"github.com/cloudburst-nats/cloudburst/workers/placement"
 )

@@ -11,7 +11,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/broker"
 	"github.com/cloudburst-nats/cloudburst/broker/brokertest"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/placement"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/native"

@@ -14,7 +14,7 @@ import (
 	"sync"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 )
 

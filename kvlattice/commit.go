@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // ErrCommitted is returned by a Commit whose record is there already: all that

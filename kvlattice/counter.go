@@ -6,7 +6,7 @@ import (
 	"math"
 	"strconv"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Counter is an up/down counter that counts every operation exactly once,

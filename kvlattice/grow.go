@@ -3,7 +3,7 @@ package kvlattice
 import (
 	"fmt"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Grow is a Counter that only counts up: what would count down is refused. It

@@ -3,7 +3,7 @@ package kvlattice
 import (
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Kind names a lattice type. It travels as the header Cb-Kind.

@@ -5,7 +5,7 @@ import (
 	"cmp"
 	"strings"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // LWW is a last-writer-wins register: of two writes the one with the later

@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // maxMaps is how many maps may stand within each other, the outermost one

@@ -12,9 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/kvlattice/latticetest"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A model is what the keys must hold in the end: the join of all that was

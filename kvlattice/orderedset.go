@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // HeaderStamps is of an ordered set: when its members were written, or "body".

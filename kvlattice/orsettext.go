@@ -7,7 +7,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // HeaderTags is of an observed-remove set: its tags, or "body".

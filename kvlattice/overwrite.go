@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // An overwrite is a write that waits for its dot.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/kvlattice/latticetest"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 func randomPriority(random *rand.Rand) *kvlattice.Priority {

@@ -7,7 +7,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Set is a set of JSON values that only grows. Elements are equal if their

@@ -8,9 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
 	"github.com/cloudburst-nats/cloudburst/kvlattice/latticetest"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // start runs a store on the bucket until the test ends, or stop is called:

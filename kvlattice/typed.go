@@ -3,7 +3,7 @@ package kvlattice
 import (
 	"encoding/json"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // As returns what a key holds as an L: none if nothing was written there, or it was

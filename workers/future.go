@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // future returns the result of another run, which an argument stands for.

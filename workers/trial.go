@@ -3,7 +3,7 @@ package workers
 import (
 	"fmt"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A call may bring down each worker that runs it, and no worker is left to say so. Such a

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // auditor is the worker that a history names for what its level's keys held when

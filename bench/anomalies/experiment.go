@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // How long a run may take, and workers to say that they keep nothing any more

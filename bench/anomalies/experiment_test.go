@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // TestMain plays a worker when a test of ours started it.

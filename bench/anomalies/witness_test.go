@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A run that nobody runs is told of with its state, its call, and what was heard of it.

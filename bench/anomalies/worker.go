@@ -16,8 +16,8 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/process"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/consistency/history"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A part is what a worker process is told to play.

@@ -18,7 +18,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/cloudburst-nats/cloudburst/bench/programs"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/wasm"
 )

@@ -12,8 +12,8 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/process"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/loopback"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Role is the part that a process of a site plays: `cloudburst-bench role` with it and

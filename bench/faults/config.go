@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Config says how much is done, and what is broken meanwhile. The zero value is a

@@ -11,7 +11,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/anomalies"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // hangs is how long one operation of the load may take: longer than any fault.

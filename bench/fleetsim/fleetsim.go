@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A Simulation replays the arrivals of a day against a policy. The zero value is

@@ -11,8 +11,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/examples/retwis"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // RetwisConfig says how much the clone is used. The zero value is the paper's: 1,000

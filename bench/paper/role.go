@@ -9,9 +9,9 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/bench/process"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/examples/gossip"
 	"github.com/cloudburst-nats/cloudburst/examples/retwis"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Role is the part that a worker process plays: `cloudburst-bench role` with it and

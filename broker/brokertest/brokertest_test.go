@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst/broker/brokertest"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 func TestAcknowledgedWritesSurvive(t *testing.T) {

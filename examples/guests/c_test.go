@@ -5,7 +5,7 @@ import (
 	"context"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/runtimetest"
 )
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudburst-nats/cloudburst"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Pool is the pool that serves the clone's functions.

@@ -3,7 +3,7 @@ package cli
 import (
 	"strconv"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // Bytes is a number of bytes, written with or without a unit.

@@ -15,11 +15,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
 	"github.com/cloudburst-nats/cloudburst/internal/loopback"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // clustered is what `cloudburst cluster` was asked for.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 const defaultURL = "nats://127.0.0.1:4222"

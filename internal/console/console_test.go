@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the files in testdata")

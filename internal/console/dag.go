@@ -15,9 +15,9 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/dagengine"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // jsonDAG is a DAG as scripts get it; its graph is what `dag apply` reads.

@@ -14,10 +14,10 @@ import (
 
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // processes says how many worker processes a server runs for each pool.

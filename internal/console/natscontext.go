@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A natsContext is what we take from a context of the nats CLI: a file

@@ -16,12 +16,12 @@ import (
 	"github.com/cloudburst-nats/cloudburst"
 	"github.com/cloudburst-nats/cloudburst/autoscaler"
 	"github.com/cloudburst-nats/cloudburst/broker"
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/deployments"
 	"github.com/cloudburst-nats/cloudburst/examples/basic"
 	"github.com/cloudburst-nats/cloudburst/internal/cli"
 	"github.com/cloudburst-nats/cloudburst/internal/httpapi"
 	"github.com/cloudburst-nats/cloudburst/internal/lifecycle"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // embedded is the server inside the process, as flags say it.

@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A faulty set breaks one law on purpose.

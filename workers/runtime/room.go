@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // A Room bounds the calls of one program. A number of them run at once; some more are

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
 	"github.com/cloudburst-nats/cloudburst/kvlattice"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/native"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/runtimetest"

@@ -5,7 +5,7 @@ package python_test
 import (
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/python"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/runtimetest"

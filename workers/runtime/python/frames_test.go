@@ -10,7 +10,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/guest"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/runtimetest"
 )

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tetratelabs/wazero/sys"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime"
 	"github.com/cloudburst-nats/cloudburst/workers/runtime/runtimetest"
 )

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // take returns an instance that is as if nobody had used it.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/tetratelabs/wazero/sys"
 
-	"github.com/cloudburst-nats/cloudburst/broker/wire"
+	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
 // result makes of how a guest ended what Invoke returns.
