@@ -18,10 +18,10 @@ import (
 
 // TestMain plays a part of the benchmark when a test of ours spawned it.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 3 && os.Args[1] == "bench" && os.Args[2] == "role" {
+	if len(os.Args) > 2 && os.Args[1] == "role" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
-		if err := Role(ctx, os.Args[3:], os.Stdout); err != nil {
+		if err := Role(ctx, os.Args[2:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -21,13 +21,13 @@ import (
 
 // TestMain plays a worker when a test of ours started it.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 4 && os.Args[3] == Role {
+	if len(os.Args) == 4 && os.Args[1] == "role" && os.Args[2] == Role {
 		ctx, stop := context.WithCancel(context.Background())
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			stop()
 		}()
-		if err := Serve(ctx, os.Args[4], os.Stdout); err != nil {
+		if err := Serve(ctx, os.Args[3], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

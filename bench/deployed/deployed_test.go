@@ -13,13 +13,13 @@ import (
 
 // TestMain plays a part when a test of ours started it.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "bench" && os.Args[2] == "role" && os.Args[3] == Role {
+	if len(os.Args) == 4 && os.Args[1] == "role" && os.Args[2] == Role {
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() {
 			defer cancel()
 			_, _ = io.Copy(io.Discard, os.Stdin) // ends with whoever started this
 		}()
-		if err := Serve(ctx, os.Args[4], os.Stdout); err != nil {
+		if err := Serve(ctx, os.Args[3], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

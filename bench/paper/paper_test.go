@@ -18,14 +18,14 @@ import (
 
 // TestMain plays a worker when a test of ours started it.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == "bench" && os.Args[2] == "role" && os.Args[3] == Role {
+	if len(os.Args) == 4 && os.Args[1] == "role" && os.Args[2] == Role {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		ctx, cancel := context.WithCancel(ctx)
 		go func() {
 			defer cancel()
 			_, _ = io.Copy(io.Discard, os.Stdin) // ends with whoever started this
 		}()
-		err := Serve(ctx, os.Args[4], os.Stdout)
+		err := Serve(ctx, os.Args[3], os.Stdout)
 		stop()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
