@@ -2,6 +2,10 @@
 // Level; its Session holds what the run has read and written, and stands
 // between its functions and the stores of the worker.
 //
+// A level is kept in three places. Reads ask the store for a least revision, or for a
+// pinned version (read.go). Flush orders the writes (flush.go). Join makes a run begin
+// again whose branches disagree (past.go).
+//
 // A session buffers writes: nothing that a function wrote leaves the worker
 // before Flush, so a run that fails half-way has written nothing, and a run
 // that is repeated writes the same again. Reads see the session's own writes.

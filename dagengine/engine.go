@@ -15,7 +15,7 @@ import (
 
 // Host is the worker that runs a call, as the engine sees it.
 type Host interface {
-	// Hosts says whether the worker can run the function.
+	// Hosts says whether the function is of the worker's pool.
 	Hosts(function string) bool
 	// Invoke runs a node's function in this call's slot, within its time-out.
 	Invoke(ctx context.Context, in Invocation) (wire.Value, error)
