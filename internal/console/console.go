@@ -72,9 +72,9 @@ The server is found by --nats, else --context, else NATS_URL, else NATS_CONTEXT
 or the context that the nats CLI has selected, else nats://127.0.0.1:4222.
 
 Exit codes: 0 done; 1 the function failed, or anything not below; 2 the command
-line, a name or an argument is wrong; 3 not found; 4 the server can't be reached;
-5 timed out; 6 busy: the backlog is full; 7 refused: it exists otherwise, is
-invalid or too large; 130 interrupted.`
+line, a name or an argument is wrong; 3 not found; 4 the server can't be reached, or
+no worker is there, and the call is stored for one; 5 timed out; 6 busy: the backlog
+is full; 7 refused: it exists otherwise, is invalid or too large; 130 interrupted.`
 
 func (c *console) root() *cobra.Command {
 	root := &cobra.Command{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"github.com/cloudburst-nats/cloudburst"
@@ -56,7 +57,7 @@ func (c *console) examine(ctx context.Context, client *cloudburst.Client, _ []st
 		case broker.HealthBroken:
 			colour = red
 		}
-		return []any{f.What, f.Name, c.paint(colour, f.Health), clip(f.Detail, 110)}
+		return []any{f.What, f.Name, c.paint(colour, f.Health), text.WrapSoft(f.Detail, 100)}
 	})
 	for _, f := range found {
 		if err == nil && f.Health == broker.HealthBroken {
