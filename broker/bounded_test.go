@@ -11,8 +11,8 @@ import (
 	"github.com/cloudburst-nats/cloudburst/wire"
 )
 
-// Answers of the JetStream API get lost with leaders and connections. Who has much time
-// doesn't spend all of it on one that never comes, but asks again, or says so.
+// Answers of the JetStream API get lost with leaders and connections. A caller with much time
+// doesn't spend all of that time on a lost answer. The broker asks again, or says so.
 func TestALostAnswerIsNotAwaitedForLong(t *testing.T) {
 	b, err := Connect(t.Context(), Config{URL: bareServer(t, &server.Options{}), Timeout: 200 * time.Millisecond})
 	if err != nil {

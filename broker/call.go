@@ -333,8 +333,8 @@ func nudge(who chan<- struct{}) {
 }
 
 // absentFor says why no stream listened to the call's subject, if that is for good: there
-// is no such function. Else its stream is being made anew, or JetStream is on its way
-// back: nil, and the call is sent again.
+// is no such function. It returns nil while the function's stream is being made anew, or
+// JetStream is on its way back. The call is sent again then.
 func (p *Pending) absentFor(ctx context.Context) error {
 	err := p.b.callable(ctx, p.name)
 	switch kind := wire.KindOf(err); {

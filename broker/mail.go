@@ -63,8 +63,8 @@ type Mailbox struct {
 	read    bool            // the stream was read, up to inbox.through
 }
 
-// mailboxHears is how many messages a mailbox holds that nobody has received yet. What comes
-// beyond is read from the stream. The client's own default takes 512 KiB for each mailbox.
+// mailboxHears is how many messages a mailbox holds that nobody has received yet. The mailbox
+// reads further messages from the stream. The client's default takes 512 KiB for each mailbox.
 const mailboxHears = 128
 
 // OpenMailbox begins to listen to what is sent to an execution.

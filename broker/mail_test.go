@@ -207,7 +207,7 @@ func TestAnythingInAMailboxIsReceived(t *testing.T) {
 	}
 }
 
-// What a mailbox doesn't hold is read from the stream, in order.
+// A mailbox reads the messages that it doesn't hold from the stream, in order.
 func TestAMailboxThatNobodyEmptiesLosesNothing(t *testing.T) {
 	p := newPlatform(t)
 	sender := p.connect("sender")

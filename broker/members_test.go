@@ -49,7 +49,7 @@ func TestWorkersAnnounceAndRetire(t *testing.T) {
 	wantKind(t, p.Announce(ctx, WorkerInfo{ID: "a.b"}), wire.KindBadName)
 }
 
-// What a hand writes where workers announce themselves is no worker.
+// An entry by hand, where workers announce themselves, is no worker.
 func TestWhatIsNoAnnouncementIsPassedOver(t *testing.T) {
 	p := newPlatform(t)
 	ctx := t.Context()

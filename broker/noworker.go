@@ -20,10 +20,10 @@ const (
 	// loneAfter is how long a call is silent before its caller asks whether a worker serves
 	// its pool, and for how long nobody may be seen before that counts.
 	loneAfter = time.Second
-	// loneLater is how far apart later looks are while somebody is there. Where a worker was
+	// loneLater is how far apart later looks are while somebody is there. If a worker was
 	// seen before, nobody may be seen for MemberTTL: a worker that is restarted comes back.
-	// The same holds of several servers: a leader may have died just now, and one whose clock
-	// is ahead forgets early who said that it is there.
+	// The same holds on several servers. A leader may have died just now, and a server whose
+	// clock is ahead forgets announcements early.
 	loneLater = 5 * time.Second
 	// servedFor is for how long a pool that was seen to be served isn't looked at again.
 	servedFor = 2 * time.Second
@@ -71,7 +71,7 @@ func (a *attendance) note(pool string, lone bool) {
 
 // NoWorker is an error of wire.KindNoWorker if no worker serves the pool of a function or
 // DAG, and nothing that we know of will start one. It is nil also where that can't be told.
-// What was asked lately isn't asked again.
+// An answer of a moment ago is used again.
 func (b *Broker) NoWorker(ctx context.Context, name string) error {
 	if none := b.noWorker(ctx, name, ""); none != nil {
 		return none

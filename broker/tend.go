@@ -14,8 +14,8 @@ import (
 
 // A run may wait for longer than what it needs is kept by itself: large arguments have
 // Topology.Blobs, and the results of runs inside of it Topology.Results. So the janitor
-// writes that anew while runs go on that refer to it. What nothing refers to any more is
-// removed, by evidence and not by age alone:
+// writes such messages anew while runs go on that refer to them. The janitor removes messages
+// that nothing refers to, by evidence and not by age alone:
 //
 //	commit records            of runs that have ended
 //	claims of ids             whose worker died after the run's result was stored

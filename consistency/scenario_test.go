@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +58,10 @@ func TestScenarios(t *testing.T) {
 func play(t *testing.T, text string) string {
 	t.Helper()
 	w := &world{t: t, buckets: map[string]*latticetest.Memory{}, workers: map[string]*worker{}, runs: map[string]*aRun{}}
+	ctx, end := context.WithCancel(t.Context())
+	w.ctx = ctx
+	defer w.stores.Wait() // they fold at their end, and wait for each other
+	defer end()
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -82,6 +87,9 @@ type world struct {
 	workers map[string]*worker
 	runs    map[string]*aRun
 	calls   uint64
+
+	ctx    context.Context //nolint:containedctx // ends the stores
+	stores sync.WaitGroup
 }
 
 type worker struct {
@@ -118,7 +126,7 @@ func (w *worker) Store(_ context.Context, ns string) (consistency.State, error) 
 		feed.Hold()
 	}
 	st := kvlattice.New(kvlattice.Config{Writer: w.name}, mem, feed)
-	go func() { _ = st.Run(w.world.t.Context()) }() // until the test ends
+	w.world.stores.Go(func() { _ = st.Run(w.world.ctx) })
 	synctest.Wait()
 	w.stores[ns], w.feeds = st, append(w.feeds, feed)
 	return st, nil

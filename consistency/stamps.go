@@ -68,7 +68,7 @@ func (s *Session) callLocked() string {
 
 // writeLocked names a write of a register at a causal level, however often its call
 // runs: by the call's place in its log, the node, and how many writes of the key by the
-// call came before it. What no log holds has no name.
+// call came before it. A run that no log holds gives no name.
 func (s *Session) writeLocked(before int) string {
 	if s.id.Log == "" {
 		return ""

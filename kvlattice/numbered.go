@@ -146,8 +146,8 @@ var errForgotten = &wire.Error{
 	Msg:  fmt.Sprintf("the acknowledgement was lost, and %d later writes came before the value could be read again", keptNumbers),
 }
 
-// putNumbered stores a delta that has operations without numbers. Whoever calls it has the
-// entry's turn.
+// putNumbered stores a delta that has operations without numbers. The caller has the entry's
+// turn.
 func (s *Store) putNumbered(ctx context.Context, e *entry, delta Lattice) error {
 	name := s.cfg.Writer + "." + strconv.FormatUint(s.writes.Add(1), 36)
 	var doubtful *attempt // may have been stored

@@ -111,8 +111,8 @@ func TestTwoExecutionsAreOneWrite(t *testing.T) {
 	b.wants("y")
 }
 
-// A call that writes a key twice is told apart by the names of its writes. What it
-// wrote first isn't shown again.
+// The names of writes tell two writes of one call to one key apart. The first of them isn't
+// shown again.
 func TestRepeatOfTwoWrites(t *testing.T) {
 	t.Parallel()
 	a, b := executors(t)

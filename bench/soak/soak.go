@@ -36,8 +36,8 @@ type Config struct {
 	// Rate is how many operations a second each kind of load makes at most. Default 25.
 	Rate int
 	// Kept is how long the platform keeps results, records of transactions and all else that
-	// it keeps for a while. Default: a tenth of For. What is kept for longer than a fifth of
-	// For rises in all of the run, which shows that a rise is found.
+	// it keeps for a while. Default: a tenth of For. With more than a fifth of For the results
+	// rise during all of the run, which shows that a rise is found.
 	Kept time.Duration
 	// Latencies says whether latencies must be flat as well, which they only are on a
 	// machine that does nothing else. They are always shown.
